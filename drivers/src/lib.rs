@@ -1,1 +1,57 @@
-//! Placeholder while the crate is laid out.
+//! Block drivers: one contract, many ways to reach a disk.
+//!
+//! This crate opens block devices of the virtualisation world and moves data to and from them through queues that
+//! are driven by the caller's threads. It knows Linux interfaces (io_uring, vhost, VFIO, …) and nothing of NBD, of
+//! any other front-end, or of any asynchronous runtime.
+//!
+//! # Control plane
+//!
+//! States are types; there is no way back.
+//!
+//! ```text
+//! DriverType --connect--> Connected --start--> Started --queue(n)--> Queue
+//!  property table          limits known          region mapped        one per worker thread
+//! ```
+//!
+//! A [`Property`] is a row of one static table per driver: the command line, `--help`, `gateway info` and the
+//! messages for wrong values all come from that table. Everything that can fail fails in `connect`, `start` or
+//! `queue`, with an [`Error`] that says what was tried, on what, why it failed, and what to do.
+//!
+//! # Data plane
+//!
+//! A [`Queue`] belongs to one thread. It is called once per batch, never per byte:
+//!
+//! * the `*_now` methods finish a request at once where that cannot block (page cache, RAM), without lease or slot;
+//! * [`Queue::submit`] takes [`Request`]s until the device is full, [`Queue::reap`] gives every one of them back
+//!   exactly once as a [`Completion`], together with the lease it carried;
+//! * [`Queue::event`] and [`Queue::arm`] are how a thread sleeps until there is something to reap.
+//!
+//! # Memory
+//!
+//! Payloads lie in [`Lease`]s of a [`Region`] that is mapped to the device once, at start. Memory that a device or
+//! another thread may change is only ever seen as a [`vm_memory::VolatileSlice`], never as a `&[u8]`.
+//!
+//! # Trust
+//!
+//! Callers check nothing twice: a queue rejects a request outside the limits with an error completion and never
+//! panics on any offset or length. What a device answers is checked before it is believed.
+
+pub mod driver;
+pub mod error;
+pub mod limits;
+pub mod mem;
+pub mod property;
+pub mod queue;
+pub mod request;
+pub mod sys;
+
+pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started};
+pub use error::{Errno, Error};
+pub use limits::{DiscardLimits, Limits, ZeroesLimits};
+pub use mem::{Lease, Pool, Region};
+pub use property::{Phase, Property, Settings, Value};
+pub use queue::{Now, Queue, QueueDead, Store};
+pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
+
+/// Every driver of this crate, in the order `gateway drivers` lists them.
+pub static DRIVERS: &[&dyn DriverType] = &[];

@@ -1,0 +1,132 @@
+//! The control plane's contract: [`DriverType`] → [`Connected`] → [`Started`].
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::mem::Region;
+use crate::property::{Property, Settings, Value};
+use crate::queue::{Queue, Store};
+
+/// A kind of driver: an entry of [`crate::DRIVERS`].
+pub trait DriverType: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in one line.
+    fn summary(&self) -> &'static str;
+
+    /// The property that a bare word after the driver's name sets.
+    fn magic_property(&self) -> &'static str;
+
+    /// Every property it has, settable or not.
+    fn properties(&self) -> &'static [Property];
+
+    /// Opens the device with the properties that are set before connecting, and finds out what it is.
+    ///
+    /// `settings` has been checked against the table (names, types, ranges); combinations are checked here.
+    ///
+    /// # Errors
+    /// When the combination of properties is wrong, or the device cannot be reached or is not what it should be.
+    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error>;
+}
+
+/// How a driver opens what a property names. A sandbox, an upgrade and a reconnect put their own in its place.
+pub trait Opener: Send + Sync {
+    /// Opens `path`, which is absolute.
+    ///
+    /// # Errors
+    /// What `open(2)` answered.
+    fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<OwnedFd>;
+}
+
+/// How to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenMode {
+    /// Open for writing as well as reading.
+    pub write: bool,
+    /// Bypass the page cache (`O_DIRECT`).
+    pub direct: bool,
+}
+
+/// A device that is open and whose limits are known; no queue runs yet.
+pub trait Connected {
+    /// The facts about the disk.
+    fn limits(&self) -> Limits;
+
+    /// The value of a property as it is now; `None` for a name that is not in the table.
+    fn property(&self, name: &str) -> Option<Value>;
+
+    /// Applies the properties that are set between connecting and starting, maps the region, and gets ready to make
+    /// queues.
+    ///
+    /// # Errors
+    /// When a property asks for what the device cannot do, or the system refuses memory.
+    fn start(self: Box<Self>, settings: &Settings, options: StartOptions) -> Result<Arc<dyn Started>, Error>;
+}
+
+/// What the caller decides at start.
+#[derive(Clone, Copy, Debug)]
+pub struct StartOptions {
+    /// Threads that will drive queues. `num-queues` defaults to this, at most the device's maximum.
+    pub workers: usize,
+    /// Size of the region in bytes, for all workers together.
+    pub region_bytes: usize,
+}
+
+/// What happened to a device by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The capacity changed; [`Started::limits`] tells the new one.
+    CapacityChanged,
+    /// Requests wait until [`Event::Resumed`]: the device is being reset or its back-end reconnected.
+    Suspended {
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Requests go on.
+    Resumed,
+    /// Every request fails from now on.
+    Dead {
+        /// Why, for the log.
+        reason: String,
+    },
+}
+
+/// A device in service, shared by all workers until the last handle is dropped.
+pub trait Started: Send + Sync {
+    /// The facts about the disk, asked anew where they may change ([`Limits::can_grow`]). May block for a moment.
+    fn limits(&self) -> Limits;
+
+    /// The value of a property as it is now; `None` for a name that is not in the table.
+    fn property(&self, name: &str) -> Option<Value>;
+
+    /// The payload memory of this device.
+    fn region(&self) -> &Arc<Region>;
+
+    /// How many queues there are: worker `n` of the caller's drives queue `n`.
+    fn queues(&self) -> usize;
+
+    /// Makes queue `index`. Called once per index, on the thread that will drive the queue.
+    ///
+    /// # Errors
+    /// When the system refuses what the queue needs; the message says what and why.
+    fn queue(&self, index: usize) -> Result<Box<dyn Queue>, Error>;
+
+    /// The memory that [`Queue::view_now`] and [`Outcome::View`](crate::Outcome::View) speak of.
+    fn store(&self) -> Option<&dyn Store> {
+        None
+    }
+
+    /// Becomes readable when [`Started::next_event`] has something to tell.
+    fn event(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What happened since the last call, oldest first.
+    fn next_event(&self) -> Option<Event> {
+        None
+    }
+}

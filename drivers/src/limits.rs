@@ -1,0 +1,104 @@
+//! [`Limits`]: the facts about a disk, read once, validated once, and then only copied.
+
+use crate::error::Error;
+
+/// How a device writes zeroes without being sent them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZeroesLimits {
+    /// Longest single request in bytes; 0 means no limit.
+    pub max_bytes: u64,
+    /// Offset and length of a request are multiples of this.
+    pub alignment_bytes: u32,
+    /// A request that may unmap (no `NO_UNMAP` flag) is faster than writing zeroes.
+    pub fast_unmap: bool,
+    /// A request with the `NO_UNMAP` flag is faster than writing zeroes.
+    pub fast_no_unmap: bool,
+}
+
+/// How a device discards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscardLimits {
+    /// Longest single request in bytes; 0 means no limit.
+    pub max_bytes: u64,
+    /// Offset and length of a request are multiples of this.
+    pub alignment_bytes: u32,
+}
+
+/// The facts about a disk. All sizes are bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the disk; need not be a multiple of the alignment.
+    pub capacity_bytes: u64,
+    /// Writes, zeroes and discards are refused.
+    pub read_only: bool,
+    /// The capacity may grow while the disk is open.
+    pub can_grow: bool,
+    /// Offset and length of a read or write are multiples of this power of two (the tail of an unaligned capacity
+    /// is exempt: a request may end at the capacity).
+    pub request_alignment_bytes: u32,
+    /// Addresses of payload memory are multiples of this power of two, at most 4096.
+    pub buffer_alignment_bytes: u32,
+    /// Requests are fastest on multiples of this power of two.
+    pub optimal_io_alignment_bytes: u32,
+    /// Requests are fastest at this length; 0 when unknown.
+    pub optimal_io_bytes: u32,
+    /// Longest single read or write; never 0, a multiple of the request alignment.
+    pub max_transfer_bytes: u32,
+    /// Discard, when the device can.
+    pub discard: Option<DiscardLimits>,
+    /// Write zeroes, when the device can.
+    pub write_zeroes: Option<ZeroesLimits>,
+    /// The FUA flag of a write is honoured by the device itself (a front-end flushes after the write otherwise).
+    pub fua: bool,
+    /// Completed writes may still be lost by a power failure until a flush.
+    pub flush_needed: bool,
+    /// Block status requests give true answers.
+    pub block_status: bool,
+    /// Seeks cost time.
+    pub rotational: bool,
+    /// Reads and writes usually finish at once by the `*_now` methods, so a front-end takes payloads as they come
+    /// instead of waiting until they are complete.
+    pub immediate: bool,
+}
+
+impl Limits {
+    /// Checks what every later computation relies on: powers of two, non-zero bounds, no arithmetic overflow.
+    ///
+    /// # Errors
+    /// When the device reported something that no disk can mean; the message names the fact.
+    pub fn validate(self) -> Result<Limits, Error> {
+        let bad = |what: &str, value: u64| {
+            Err(Error::device(format!("the device reports an impossible {what} of {value}")))
+        };
+        if !self.request_alignment_bytes.is_power_of_two() || self.request_alignment_bytes > 1 << 20 {
+            return bad("request alignment", self.request_alignment_bytes.into());
+        }
+        if !self.buffer_alignment_bytes.is_power_of_two() || self.buffer_alignment_bytes > 4096 {
+            return bad("buffer alignment", self.buffer_alignment_bytes.into());
+        }
+        if self.max_transfer_bytes == 0
+            || !self.max_transfer_bytes.is_multiple_of(self.request_alignment_bytes)
+        {
+            return bad("maximum transfer", self.max_transfer_bytes.into());
+        }
+        if self.capacity_bytes > i64::MAX as u64 {
+            return bad("capacity", self.capacity_bytes);
+        }
+        for alignment in
+            [self.discard.map(|d| d.alignment_bytes), self.write_zeroes.map(|z| z.alignment_bytes)]
+                .into_iter()
+                .flatten()
+        {
+            if alignment == 0 {
+                return bad("discard or write zeroes alignment", 0);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether `offset..offset + len` lies inside the disk.
+    #[must_use]
+    pub fn contains(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.capacity_bytes)
+    }
+}

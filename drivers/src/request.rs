@@ -1,0 +1,93 @@
+//! [`Request`] and [`Completion`]: what goes into a queue and what comes back, exactly once each.
+
+use crate::error::Errno;
+use crate::mem::Lease;
+
+/// The caller's name for a request; a queue returns it unchanged and never interprets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// Modifiers of a request. A flag that an operation does not know is refused with `EINVAL`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestFlags {
+    /// Write, write zeroes: complete only when the data is on stable storage. Only sent where [`Limits::fua`] is set.
+    ///
+    /// [`Limits::fua`]: crate::Limits::fua
+    pub fua: bool,
+    /// Write zeroes: the range stays provisioned.
+    pub no_unmap: bool,
+    /// Write zeroes: fail with `EOPNOTSUPP` instead of writing zeroes the slow way.
+    pub fast: bool,
+}
+
+/// What a request asks for. Offsets and lengths are bytes, inside the capacity and within the limits.
+#[derive(Debug)]
+pub enum Operation {
+    /// Fill the first `len` bytes of the lease.
+    Read(Lease),
+    /// Store the first `len` bytes of the lease.
+    Write(Lease),
+    /// Make every write that completed before this request was submitted, on any queue, durable.
+    Flush,
+    /// The range is no longer needed; it reads as anything until written.
+    Discard,
+    /// The range reads as zeroes.
+    WriteZeroes,
+    /// Which parts of the range are data, holes, zeroes. May answer for less than the range, never for none of it.
+    BlockStatus,
+}
+
+/// One request, owned by the queue from `submit` to the completion.
+#[derive(Debug)]
+pub struct Request {
+    /// The caller's name for it.
+    pub id: RequestId,
+    /// What to do, with the memory to do it on.
+    pub operation: Operation,
+    /// Modifiers.
+    pub flags: RequestFlags,
+    /// First byte on the disk; 0 for a flush.
+    pub offset: u64,
+    /// Length in bytes; 0 for a flush; at most the lease's length for reads and writes.
+    pub len: u64,
+}
+
+/// A stretch of the disk with one status. Extents of an answer follow each other without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Length in bytes, never 0.
+    pub len: u64,
+    /// Not allocated.
+    pub hole: bool,
+    /// Reads as zeroes.
+    pub zero: bool,
+}
+
+/// What a request that succeeded gives besides success.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing more to say; a read filled its lease.
+    Done,
+    /// A read is answered by the driver's own memory at this range of its [`Store`]; the lease was not used.
+    ///
+    /// [`Store`]: crate::queue::Store
+    View {
+        /// First byte of the view, an offset on the disk.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// A block status answer, starting at the request's offset; at least one extent.
+    Extents(Vec<Extent>),
+}
+
+/// The end of one request: the device will not touch its memory again.
+#[derive(Debug)]
+pub struct Completion {
+    /// The caller's name for the request.
+    pub id: RequestId,
+    /// How it ended.
+    pub result: Result<Outcome, Errno>,
+    /// The lease the request carried, if it carried one.
+    pub lease: Option<Lease>,
+}

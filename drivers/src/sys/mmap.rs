@@ -1,0 +1,111 @@
+//! [`Mapping`]: a memory file mapped for sharing, as `memfd_create(2)` and `mmap(2)` give it.
+#![expect(unsafe_code, reason = "memfd_create, mmap and munmap have no safe face in the standard library")]
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::ptr::NonNull;
+
+use vm_memory::VolatileSlice;
+
+/// A shared, writable mapping of a whole memory file. Page aligned; unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    file: File,
+    start: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the mapping is owned, its address never changes, and it is only handed out as `VolatileSlice`, whose users
+// must expect concurrent changes anyway.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`; no method hands out a reference to the bytes.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Makes a memory file of `len_bytes` zeroes (not resident until touched) and maps it. The descriptor is
+    /// close-on-exec and sealed against resizing, so no page of the mapping can vanish.
+    ///
+    /// # Errors
+    /// What `memfd_create(2)`, `ftruncate(2)`, `fcntl(2)` or `mmap(2)` answered; a length of 0 is `EINVAL`.
+    pub fn memory(name: &CStr, len_bytes: usize) -> io::Result<Mapping> {
+        // SAFETY: `name` is a valid C string for the duration of the call.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` was just opened and is owned by nobody else.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(len_bytes as u64)?;
+        // SAFETY: plain fcntl on an owned descriptor with integer arguments.
+        let sealed = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) };
+        if sealed < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new mapping at an address of the kernel's choosing overlaps nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Mapping { file, start, len_bytes })
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// The memory file under the mapping, for a device that maps it too.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Gives pages of the range back to the system; they read as zeroes afterwards.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` answered.
+    pub fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: plain fallocate on an owned descriptor with integer arguments; the mapping stays in place.
+        if unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, len) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// The bytes `offset..offset + len`, or `None` when that is outside of the mapping.
+    #[must_use]
+    pub fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        if offset.checked_add(len)? > self.len_bytes {
+            return None;
+        }
+        // SAFETY: `offset` is at most the length of the mapping, so the sum stays inside one allocation.
+        let start = unsafe { self.start.as_ptr().add(offset) };
+        // SAFETY: the range lies inside the mapping, which is alive and writable as long as `self` is borrowed; the
+        // seals keep the file from shrinking under it.
+        Some(unsafe { VolatileSlice::new(start, len) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is exactly what `mmap` gave, and no slice of it can outlive `self`.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len_bytes) };
+    }
+}
