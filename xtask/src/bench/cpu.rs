@@ -1,0 +1,76 @@
+//! CPU time of a process, in nanoseconds.
+//!
+//! The method: the process CPU clock of clock_getcpuclockid(3). It is the sum of the run time (user + system, as
+//! the scheduler accounts it) of all threads of the process, of those that have ended too. The workers that
+//! io_uring makes (io-wq and SQPOLL threads) are threads of the process and are counted; kernel threads that write
+//! back dirty pages are not.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+/// The CPU clock of another process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuClock {
+    pid: Pid,
+    clock: ClockId,
+}
+
+impl CpuClock {
+    /// The clock of process `pid`.
+    ///
+    /// # Errors
+    /// No such process.
+    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid).with_context(|| format!("{pid} is not a process id"))?);
+        let clock = clock_getcpuclockid(pid).with_context(|| format!("CPU clock of process {pid}"))?;
+        Ok(Self { pid, clock })
+    }
+
+    /// CPU time used so far.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub(crate) fn now_ns(&self) -> anyhow::Result<u64> {
+        read(self.clock).with_context(|| format!("CPU time of process {}: it has ended", self.pid))
+    }
+}
+
+/// CPU time of this process so far.
+///
+/// # Errors
+/// None that Linux documents for this clock.
+pub(crate) fn own_ns() -> anyhow::Result<u64> {
+    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn read(clock: ClockId) -> anyhow::Result<u64> {
+    let time = Duration::from(clock_gettime(clock)?);
+    Ok(u64::try_from(time.as_nanos())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_a_process_counts_its_ended_threads() {
+        let clock = CpuClock::of(std::process::id()).unwrap();
+        let before = clock.now_ns().unwrap();
+        let spent = std::thread::spawn(|| {
+            let start = read(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+            while read(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap() < start + 5_000_000 {}
+            read(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap() - start
+        });
+        let spent = spent.join().unwrap();
+        assert!(clock.now_ns().unwrap() - before >= spent);
+    }
+
+    #[test]
+    fn a_process_that_does_not_exist_is_an_error() {
+        // PID_MAX_LIMIT of proc_sys_kernel(5): one more than the largest id.
+        assert!(CpuClock::of(1 << 22).is_err());
+    }
+}
