@@ -1,2 +1,26 @@
-//! Placeholder while the crate is laid out.
-fn main() {}
+//! Command line of `cargo xtask`; the work is in the library.
+use clap::{Parser, Subcommand};
+use xtask::{bed, bench};
+
+/// Tasks of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Makes the test bed: other people's NBD tools in recent versions, and a bootable image.
+    Setup(bed::Args),
+    /// Measures speed and CPU per request against other servers.
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Setup(args) => bed::run(&args),
+        Task::Bench(args) => bench::run(args),
+    }
+}

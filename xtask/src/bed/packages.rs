@@ -1,0 +1,71 @@
+//! What the bed consists of: Debian packages, and the programs that are wanted from them.
+
+/// Packages of Debian 13, without their recommendations (no desktop parts of QEMU).
+pub(crate) const PACKAGES: &[&str] = &[
+    // Servers and clients to test and measure against. nbdkit has its file, memory and blkio plugins inside.
+    "nbdkit",
+    "libnbd-bin",
+    "python3-libnbd",
+    "nbd-client",
+    "fio",
+    "qemu-utils",
+    // Block modules that qemu loads on demand, blkio among them.
+    "qemu-block-extra",
+    "qemu-system-x86",
+    // `nbdinfo` describes contents with it.
+    "file",
+    // File systems and partition tables without loop devices.
+    "e2fsprogs",
+    "dosfstools",
+    "mtools",
+    "fdisk",
+    "syslinux",
+    "syslinux-common",
+    // Kernels and initial RAM disks of the emulated guest.
+    "busybox-static",
+    "cpio",
+    "kmod",
+    "xz-utils",
+    "zstd",
+];
+
+/// Programs that get a wrapper in `bin`.
+pub(crate) const TOOLS: &[&str] = &[
+    "nbdinfo",
+    "nbdcopy",
+    "nbddump",
+    "nbdfuse",
+    "nbdsh",
+    "nbdkit",
+    "nbd-client",
+    "fio",
+    "qemu-img",
+    "qemu-io",
+    "qemu-nbd",
+    "qemu-storage-daemon",
+    "qemu-system-x86_64",
+    "mke2fs",
+    "e2fsck",
+    "debugfs",
+    "dumpe2fs",
+    "tune2fs",
+    "mkfs.ext4",
+    "mkfs.fat",
+    "fsck.fat",
+    "mformat",
+    "mcopy",
+    "mdir",
+    "mmd",
+    "mtype",
+    "sfdisk",
+    "syslinux",
+    "busybox",
+    "cpio",
+    "depmod",
+    "modprobe",
+    "xz",
+    "zstd",
+];
+
+/// Folders of a Debian tree that hold programs, in the order of a root user's `PATH`.
+pub(crate) const FOLDERS: &[&str] = &["usr/sbin", "usr/bin"];

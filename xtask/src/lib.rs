@@ -1,0 +1,4 @@
+//! Tasks of the workspace: `cargo xtask …`.
+pub mod bed;
+pub mod bench;
+mod sh;
