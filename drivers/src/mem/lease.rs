@@ -29,7 +29,7 @@ impl Lease {
         self.len
     }
 
-    /// Never true: a lease has at least one page.
+    /// Whether all of it was skipped.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -39,6 +39,14 @@ impl Lease {
     #[must_use]
     pub fn region_offset(&self) -> usize {
         self.offset
+    }
+
+    /// Gives up the first `len` bytes (at most all): the lease begins behind them from now on. They stay on loan until
+    /// the whole lease is dropped.
+    pub fn skip(&mut self, len: usize) {
+        let len = len.min(self.len);
+        self.offset += len;
+        self.len -= len;
     }
 
     /// The bytes `start..start + len` of the lease; cut off at its end.
