@@ -1,6 +1,8 @@
 //! The control plane's contract: [`DriverType`] → [`Connected`] → [`Started`].
 
+use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +42,22 @@ pub trait Opener: Send + Sync {
     /// # Errors
     /// What `open(2)` answered.
     fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<OwnedFd>;
+}
+
+/// Opens by `open(2)`, close-on-exec, never making a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemOpener;
+
+impl Opener for SystemOpener {
+    fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<OwnedFd> {
+        let mut flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        if mode.direct {
+            flags |= libc::O_DIRECT;
+        }
+        // O_NONBLOCK: opening a FIFO by mistake must not wait for its other end. It means nothing for files and disks.
+        let file = OpenOptions::new().read(true).write(mode.write).custom_flags(flags).open(path)?;
+        Ok(file.into())
+    }
 }
 
 /// How to open.

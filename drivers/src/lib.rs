@@ -38,20 +38,39 @@
 
 pub mod driver;
 pub mod error;
+mod instant;
 pub mod limits;
 pub mod mem;
+mod memory;
+mod null;
 pub mod property;
 pub mod queue;
 pub mod request;
 pub mod sys;
 
-pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started};
-pub use error::{Errno, Error};
+pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
+pub use error::{Errno, Error, ErrorKind};
 pub use limits::{DiscardLimits, Limits, ZeroesLimits};
 pub use mem::{Lease, Pool, Region};
 pub use property::{Phase, Property, Settings, Value};
-pub use queue::{Now, Queue, QueueDead, Store};
+pub use queue::{Now, Queue, QueueDead, Store, View};
 pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
 
 /// Every driver of this crate, in the order `gateway drivers` lists them.
-pub static DRIVERS: &[&dyn DriverType] = &[];
+pub static DRIVERS: &[&dyn DriverType] = &[&memory::MEMORY, &null::NULL];
+
+/// The driver called `name`.
+///
+/// # Errors
+/// A usage error that names the nearest driver, or all of them.
+pub fn find(name: &str) -> Result<&'static dyn DriverType, Error> {
+    if let Some(driver) = DRIVERS.iter().find(|driver| driver.name() == name) {
+        return Ok(*driver);
+    }
+    let names = || DRIVERS.iter().map(|driver| driver.name());
+    let hint = match property::nearest(name, names()) {
+        Some(known) => format!("did you mean '{known}'?"),
+        None => format!("the drivers are {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::usage(format!("there is no driver '{name}'")).hint(hint))
+}

@@ -1,6 +1,6 @@
 //! [`Limits`]: the facts about a disk, read once, validated once, and then only copied.
 
-use crate::error::Error;
+use crate::error::{Errno, Error};
 
 /// How a device writes zeroes without being sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,5 +100,107 @@ impl Limits {
     #[must_use]
     pub fn contains(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.capacity_bytes)
+    }
+
+    /// Checks a read or write of `len` bytes: inside the disk, aligned (a transfer may end at an unaligned capacity),
+    /// not longer than the maximum.
+    ///
+    /// # Errors
+    /// `EINVAL`.
+    pub fn check_transfer(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.check_range(offset, len, self.max_transfer_bytes.into(), self.request_alignment_bytes.into())
+    }
+
+    /// Checks a discard.
+    ///
+    /// # Errors
+    /// `EROFS` on a read-only disk, `EOPNOTSUPP` where the device cannot, else `EINVAL`.
+    pub fn check_discard(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.check_writable()?;
+        let discard = self.discard.ok_or(Errno::NOT_SUPPORTED)?;
+        self.check_range(offset, len, discard.max_bytes, discard.alignment_bytes.into())
+    }
+
+    /// Checks a write-zeroes request.
+    ///
+    /// # Errors
+    /// `EROFS` on a read-only disk, `EOPNOTSUPP` where the device cannot, else `EINVAL`.
+    pub fn check_write_zeroes(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        self.check_writable()?;
+        let zeroes = self.write_zeroes.ok_or(Errno::NOT_SUPPORTED)?;
+        self.check_range(offset, len, zeroes.max_bytes, zeroes.alignment_bytes.into())
+    }
+
+    /// Checks that writes are allowed.
+    ///
+    /// # Errors
+    /// `EROFS` on a read-only disk.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        if self.read_only { Err(Errno::READ_ONLY) } else { Ok(()) }
+    }
+
+    fn check_range(&self, offset: u64, len: u64, max: u64, alignment: u64) -> Result<(), Errno> {
+        let at_end = offset.checked_add(len) == Some(self.capacity_bytes);
+        let aligned = offset.is_multiple_of(alignment) && (at_end || len.is_multiple_of(alignment));
+        if aligned && self.contains(offset, len) && (max == 0 || len <= max) {
+            Ok(())
+        } else {
+            Err(Errno::INVALID)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            capacity_bytes: 10_000,
+            read_only: false,
+            can_grow: false,
+            request_alignment_bytes: 512,
+            buffer_alignment_bytes: 512,
+            optimal_io_alignment_bytes: 4096,
+            optimal_io_bytes: 0,
+            max_transfer_bytes: 4096,
+            discard: Some(DiscardLimits { max_bytes: 0, alignment_bytes: 4096 }),
+            write_zeroes: None,
+            fua: false,
+            flush_needed: true,
+            block_status: false,
+            rotational: false,
+            immediate: false,
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_aligned_inside_and_short_enough() {
+        assert_eq!(limits().check_transfer(512, 4096), Ok(()));
+        assert_eq!(limits().check_transfer(9728, 272), Ok(()), "the tail is exempt");
+        for (offset, len) in
+            [(1, 512), (0, 511), (0, 4608), (9728, 512), (u64::MAX, 1), (u64::MAX - 511, 512), (9729, 271)]
+        {
+            assert_eq!(limits().check_transfer(offset, len), Err(Errno::INVALID), "{offset} {len}");
+        }
+    }
+
+    #[test]
+    fn what_the_device_cannot_do_is_told_from_what_is_wrong() {
+        assert_eq!(limits().check_write_zeroes(0, 512), Err(Errno::NOT_SUPPORTED));
+        assert_eq!(limits().check_discard(0, 512), Err(Errno::INVALID));
+        assert_eq!(limits().check_discard(0, 8192), Ok(()));
+        let read_only = Limits { read_only: true, ..limits() };
+        assert_eq!(read_only.check_discard(0, 512), Err(Errno::READ_ONLY));
+    }
+
+    #[test]
+    fn impossible_facts_are_refused_by_name() {
+        let text = Limits { request_alignment_bytes: 3, ..limits() }.validate().unwrap_err().to_string();
+        assert!(text.contains("request alignment of 3"), "{text}");
+        assert!(Limits { max_transfer_bytes: 0, ..limits() }.validate().is_err());
+        assert!(Limits { max_transfer_bytes: 700, ..limits() }.validate().is_err());
+        assert!(Limits { capacity_bytes: u64::MAX, ..limits() }.validate().is_err());
+        assert!(limits().validate().is_ok());
     }
 }

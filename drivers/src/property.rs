@@ -1,8 +1,16 @@
 //! [`Property`]: one row of a driver's table. Parsing, range checks, phases, help and messages come from it.
 
+mod facts;
+mod help;
+mod parse;
+mod settings;
+
 use std::fmt;
 
-use crate::error::Error;
+pub(crate) use facts::{Extra, fact, join};
+pub use help::Row;
+pub(crate) use parse::nearest;
+pub use settings::Settings;
 
 /// When a property may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,33 +84,5 @@ impl fmt::Display for Value {
             Value::Size(value) => write!(f, "{value}"),
             Value::Text(value) => f.write_str(value),
         }
-    }
-}
-
-/// The properties a user has set: checked against the table, in any order, each at most once.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    values: Vec<(&'static str, Value)>,
-}
-
-impl Settings {
-    /// Parses `KEY=VALUE` words (a bare word sets `magic`) against `table`.
-    ///
-    /// # Errors
-    /// An unknown name (with the nearest known one), a property given twice, text that is not of the property's type
-    /// or out of its range, or a property that cannot be set.
-    pub fn parse(
-        _driver: &str,
-        _table: &'static [Property],
-        _magic: &'static str,
-        _words: &[String],
-    ) -> Result<Settings, Error> {
-        todo!("property parsing")
-    }
-
-    /// The value set for `name`, if one was.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.values.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }

@@ -19,6 +19,15 @@ pub enum Now<T> {
     Later,
 }
 
+/// Where the first bytes of a read are: at least one, at most as many as were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// So many bytes are in the [`Store`].
+    Store(usize),
+    /// So many bytes read as zeroes and have no memory; reading them from the store would allocate it.
+    Zero(usize),
+}
+
 /// A queue is beyond use: every request it held has come back from `reap` with an error, and so will any other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -38,16 +47,17 @@ pub trait Store: Send + Sync {
 /// One device queue. Made on the thread that uses it, owned by it, never shared.
 ///
 /// The offsets and lengths it is given are inside the capacity at the time of the call and inside the limits; a queue
-/// answers `EINVAL` to what is not, and never panics.
+/// answers `EINVAL` to what is not, and never panics. A read, write, discard or write zeroes of length 0 succeeds and
+/// does nothing.
 pub trait Queue {
     /// Reads into `into` if the data is at hand. The default is [`Now::Later`], as for all `*_now` methods.
     fn read_now(&mut self, _offset: u64, _into: &VolatileSlice<'_>) -> Now<()> {
         Now::Later
     }
 
-    /// Answers a read by a range of the driver's [`Store`]; `Done(true)` means the store has it, `Done(false)` that
-    /// the whole range reads as zeroes and has no memory.
-    fn view_now(&mut self, _offset: u64, _len: usize) -> Now<bool> {
+    /// Answers the beginning of a read by a range of the driver's [`Store`], or says that it reads as zeroes and has
+    /// no memory. The caller asks again for what follows.
+    fn view_now(&mut self, _offset: u64, _len: usize) -> Now<View> {
         Now::Later
     }
 

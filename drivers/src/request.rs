@@ -1,6 +1,7 @@
 //! [`Request`] and [`Completion`]: what goes into a queue and what comes back, exactly once each.
 
 use crate::error::Errno;
+use crate::limits::Limits;
 use crate::mem::Lease;
 
 /// The caller's name for a request; a queue returns it unchanged and never interprets it.
@@ -50,6 +51,64 @@ pub struct Request {
     pub offset: u64,
     /// Length in bytes; 0 for a flush; at most the lease's length for reads and writes.
     pub len: u64,
+}
+
+impl Request {
+    /// Checks everything that can be checked without the device. A queue calls this once, before it believes any
+    /// number in the request.
+    ///
+    /// # Errors
+    /// `EROFS`, `EOPNOTSUPP`, or `EINVAL` for whatever is wrong with the request itself.
+    pub fn check(&self, limits: &Limits) -> Result<(), Errno> {
+        let (offset, len) = (self.offset, self.len);
+        let none = RequestFlags::default();
+        let allowed = match self.operation {
+            Operation::Write(_) => RequestFlags { no_unmap: false, fast: false, ..self.flags },
+            Operation::WriteZeroes => self.flags,
+            _ => none,
+        };
+        if self.flags != allowed || (self.flags.fua && !limits.fua) {
+            return Err(Errno::INVALID);
+        }
+        match &self.operation {
+            Operation::Read(lease) => {
+                limits.check_transfer(offset, len)?;
+                fits(lease, len)
+            }
+            Operation::Write(lease) => {
+                limits.check_writable()?;
+                limits.check_transfer(offset, len)?;
+                fits(lease, len)
+            }
+            Operation::Flush => Ok(()),
+            Operation::Discard => limits.check_discard(offset, len),
+            Operation::WriteZeroes => limits.check_write_zeroes(offset, len),
+            Operation::BlockStatus if !limits.block_status => Err(Errno::NOT_SUPPORTED),
+            Operation::BlockStatus if len == 0 || !limits.contains(offset, len) => Err(Errno::INVALID),
+            Operation::BlockStatus => Ok(()),
+        }
+    }
+
+    /// Gives the request back to its owner.
+    #[must_use]
+    pub fn complete(self, result: Result<Outcome, Errno>) -> Completion {
+        Completion { id: self.id, result, lease: self.operation.into_lease() }
+    }
+}
+
+impl Operation {
+    /// The lease of a read or a write.
+    #[must_use]
+    pub fn into_lease(self) -> Option<Lease> {
+        match self {
+            Operation::Read(lease) | Operation::Write(lease) => Some(lease),
+            _ => None,
+        }
+    }
+}
+
+fn fits(lease: &Lease, len: u64) -> Result<(), Errno> {
+    if len <= lease.len() as u64 { Ok(()) } else { Err(Errno::INVALID) }
 }
 
 /// A stretch of the disk with one status. Extents of an answer follow each other without gaps.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use vm_memory::VolatileSlice;
 
@@ -73,15 +74,27 @@ impl Mapping {
         self.file.as_fd()
     }
 
-    /// Gives pages of the range back to the system; they read as zeroes afterwards.
+    /// Makes the range read as zeroes and gives its whole pages back to the system. Parts of pages at its ends are
+    /// zeroed in place if they have memory; none is allocated.
     ///
     /// # Errors
     /// What `fallocate(2)` answered.
     pub fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, len)
+    }
+
+    /// Gives every page of the range memory; what is there stays as it is.
+    ///
+    /// # Errors
+    /// What `fallocate(2)` answered.
+    pub fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.fallocate(libc::FALLOC_FL_KEEP_SIZE, offset, len)
+    }
+
+    fn fallocate(&self, mode: i32, offset: u64, len: u64) -> io::Result<()> {
         let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         };
-        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         // SAFETY: plain fallocate on an owned descriptor with integer arguments; the mapping stays in place.
         if unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, len) } < 0 {
             return Err(io::Error::last_os_error());
@@ -101,6 +114,25 @@ impl Mapping {
         // seals keep the file from shrinking under it.
         Some(unsafe { VolatileSlice::new(start, len) })
     }
+
+    /// The word at `offset`, for a mapping that only holds such words; `None` when that is not aligned or outside.
+    #[must_use]
+    pub fn atomic_u64(&self, offset: usize) -> Option<&AtomicU64> {
+        if !offset.is_multiple_of(size_of::<AtomicU64>()) || offset.checked_add(8)? > self.len_bytes {
+            return None;
+        }
+        // SAFETY: `offset` is at most the length of the mapping, so the sum stays inside one allocation.
+        let word = unsafe { self.start.as_ptr().add(offset) }.cast::<u64>();
+        // SAFETY: the word lies inside the mapping, which lives as long as `self` is borrowed, and is aligned because
+        // the mapping begins at a page; any bytes are a valid word.
+        Some(unsafe { AtomicU64::from_ptr(word) })
+    }
+}
+
+/// Fills the slice with zeroes.
+pub fn zero(slice: &VolatileSlice<'_>) {
+    // SAFETY: the guard keeps the slice's memory accessible, and the slice's maker vouched for its whole length.
+    unsafe { std::ptr::write_bytes(slice.ptr_guard_mut().as_ptr(), 0, slice.len()) };
 }
 
 impl Drop for Mapping {

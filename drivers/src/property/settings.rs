@@ -1,0 +1,198 @@
+//! [`Settings`]: what a user has set, checked against a driver's table.
+
+use std::path::Path;
+
+use super::parse::{parse_value, unknown_property};
+use super::{Phase, Property, Value};
+use crate::error::Error;
+
+/// The properties a user has set: checked against the table, in any order, each at most once.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Settings {
+    /// Parses `KEY=VALUE` words (a bare word sets `magic`) against `table`. Relative paths are resolved against the
+    /// current folder here, so that a later change of folder does not matter.
+    ///
+    /// # Errors
+    /// An unknown name (with the nearest known one), a property given twice, text that is not of the property's type
+    /// or out of its range, or a property that cannot be set.
+    pub fn parse(
+        driver: &str,
+        table: &'static [Property],
+        magic: &'static str,
+        words: &[String],
+    ) -> Result<Settings, Error> {
+        let mut settings = Settings::default();
+        for word in words {
+            let (name, text) = word.split_once('=').unwrap_or((magic, word));
+            let Some(property) = table.iter().find(|property| property.name == name) else {
+                return Err(unknown_property(driver, table, magic, word));
+            };
+            if property.phase == Phase::Fact {
+                return Err(Error::usage(format!(
+                    "property '{name}' of driver '{driver}' cannot be set: it is a fact about the device"
+                ))
+                .hint(format!("get={name} prints it")));
+            }
+            if settings.get(name).is_some() {
+                return Err(Error::usage(format!("property '{name}' of driver '{driver}' is given twice"))
+                    .hint("give it once"));
+            }
+            settings.values.push((property.name, parse_value(driver, property, text)?));
+        }
+        Ok(settings)
+    }
+
+    /// The value set for `name`, if one was.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The truth value set for `name`.
+    ///
+    /// # Panics
+    /// When the table gives the property another type; so do the other typed getters.
+    #[must_use]
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        self.get(name).map(|value| match value {
+            Value::Bool(value) => *value,
+            other => wrong_type(name, other),
+        })
+    }
+
+    /// The whole number set for `name`.
+    #[must_use]
+    pub fn int(&self, name: &str) -> Option<i64> {
+        self.get(name).map(|value| match value {
+            Value::Int(value) => *value,
+            other => wrong_type(name, other),
+        })
+    }
+
+    /// The whole number set for `name`, for properties whose range has no negative values.
+    #[must_use]
+    pub fn count(&self, name: &str) -> Option<usize> {
+        self.int(name).map(|value| usize::try_from(value).unwrap_or(0))
+    }
+
+    /// The number of bytes set for `name`.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.get(name).map(|value| match value {
+            Value::Size(value) => *value,
+            other => wrong_type(name, other),
+        })
+    }
+
+    /// The text set for `name`.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).map(|value| match value {
+            Value::Text(value) => value.as_str(),
+            other => wrong_type(name, other),
+        })
+    }
+
+    /// The absolute path set for `name`.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<&Path> {
+        self.text(name).map(Path::new)
+    }
+}
+
+fn wrong_type(name: &str, value: &Value) -> ! {
+    panic!("the property table and the driver disagree on the type of '{name}': {value:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const TABLE: &[Property] = &[
+        Property { name: "path", kind: Kind::Path, phase: Phase::Connect, default: "", help: "" },
+        Property { name: "direct", kind: Kind::Bool, phase: Phase::Connect, default: "false", help: "" },
+        Property {
+            name: "size",
+            kind: Kind::Size { min: 0, max: 1 << 50 },
+            phase: Phase::Connect,
+            default: "",
+            help: "",
+        },
+        Property {
+            name: "num-entries",
+            kind: Kind::Int { min: 1, max: 32768 },
+            phase: Phase::Start,
+            default: "128",
+            help: "",
+        },
+        Property {
+            name: "capacity",
+            kind: Kind::Size { min: 0, max: u64::MAX },
+            phase: Phase::Fact,
+            default: "",
+            help: "",
+        },
+    ];
+
+    fn parse(words: &[&str]) -> Result<Settings, Error> {
+        let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+        Settings::parse("test", TABLE, "path", &words)
+    }
+
+    fn message(words: &[&str]) -> String {
+        let error = parse(words).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_bare_word_sets_the_magic_property() {
+        let settings = parse(&["/disk.img"]).unwrap();
+        assert_eq!(settings.path("path"), Some(Path::new("/disk.img")));
+    }
+
+    #[test]
+    fn order_does_not_matter_and_unset_is_none() {
+        let settings = parse(&["num-entries=7", "path=/a", "direct=on"]).unwrap();
+        assert_eq!(settings.count("num-entries"), Some(7));
+        assert_eq!(settings.bool("direct"), Some(true));
+        assert_eq!(settings.size("size"), None);
+    }
+
+    #[test]
+    fn relative_paths_are_resolved_where_they_are_parsed() {
+        let settings = parse(&["x/../disk.img"]).unwrap();
+        let expected = std::path::absolute("x/../disk.img").unwrap();
+        assert_eq!(settings.path("path"), Some(expected.as_path()));
+        assert!(settings.path("path").unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_value_may_contain_the_equals_sign() {
+        assert_eq!(parse(&["path=/a=b"]).unwrap().text("path"), Some("/a=b"));
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_nearest_one() {
+        assert!(message(&["num_entries=3"]).contains("'num-entries'"));
+        assert!(message(&["dirct=on"]).contains("'direct'"));
+        assert!(!message(&["zzzzzzzz=on"]).contains("did you mean"));
+    }
+
+    #[test]
+    fn a_fact_cannot_be_set() {
+        let text = message(&["capacity=1G"]);
+        assert!(text.contains("'capacity'") && text.contains("get=capacity"), "{text}");
+    }
+
+    #[test]
+    fn a_property_is_given_once() {
+        assert!(message(&["path=/a", "/b"]).contains("given twice"));
+    }
+}
