@@ -1,4 +1,6 @@
 //! Tasks of the workspace: `cargo xtask …`.
 pub mod bed;
 pub mod bench;
+pub mod boot;
+pub mod image;
 mod sh;

@@ -70,7 +70,7 @@ fn check_host() -> Result<()> {
     .filter_map(|(present, package)| (!present).then_some(package))
     .collect();
     host::install(&missing, REASON)?;
-    if !rustix::process::geteuid().is_root() {
+    if !nix::unistd::geteuid().is_root() {
         bail!("{REASON}, and debootstrap works for root only: run `sudo -E cargo xtask setup` once");
     }
     Ok(())

@@ -50,7 +50,7 @@ pub(crate) fn install(packages: &[&str], reason: &str) -> Result<()> {
     if !sh::in_path("apt-get") {
         bail!("{reason}: install {list} with this system's package manager, then try again");
     }
-    if !rustix::process::geteuid().is_root() {
+    if !nix::unistd::geteuid().is_root() {
         bail!("{reason}: run `sudo apt-get install {list}`, then try again");
     }
     // The lists of a fresh machine are often empty; of an old one, out of date.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `bin/TOOL` | starts the tool; see below |
 //! | `tree/` | a Debian 13 tree with the tools; absent where the host is Debian 13 or later |
+//! | `kernel/` | a kernel package of Debian, unpacked |
 //! | `images/bootable.img` | a disk image that boots, see [`crate::image`] |
 //! | `log/` | what the programs said while the bed was made |
 //!
@@ -27,6 +28,7 @@
 
 mod debootstrap;
 mod host;
+mod kernel;
 mod packages;
 mod wrappers;
 
@@ -35,6 +37,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+pub use kernel::Kernel;
+
+use crate::image;
 
 /// What `cargo xtask setup` takes.
 #[derive(Debug, clap::Args)]
@@ -42,6 +49,15 @@ pub struct Args {
     /// Folder of the test bed; default: $GATEWAY_TEST_BED, else gateway-test-bed in the user's cache folder.
     #[arg(long, value_name = "FOLDER")]
     bed: Option<PathBuf>,
+}
+
+/// Where the tools of a bed come from.
+#[derive(Debug, Clone)]
+enum Base {
+    /// The host has them.
+    Host,
+    /// This Debian tree has them.
+    Tree(PathBuf),
 }
 
 /// A folder that is, or is to become, a test bed.
@@ -101,34 +117,43 @@ impl Bed {
         Ok(path)
     }
 
+    /// A file of the Debian system that the bed's tools belong to, by its path without the first slash.
+    pub(crate) fn system_file(&self, path: &str) -> PathBuf {
+        if host::serves() { Path::new("/").join(path) } else { self.root.join("tree").join(path) }
+    }
+
     /// Makes or completes the bed; does nothing that was done before.
     ///
     /// # Errors
     /// A package or a program is missing and cannot be installed; a step failed (the message names its log).
     pub fn set_up(&self) -> Result<()> {
         let _lock = self.lock()?;
-        if host::serves() {
+        let base = if host::serves() {
             host::install_missing()?;
             wrappers::link_host(&self.root)?;
+            Base::Host
         } else {
             let tree = debootstrap::ensure(&self.root)?;
             wrappers::write_all(&self.root, &tree)?;
-        }
+            Base::Tree(tree)
+        };
+        let kernel = kernel::ensure(&self.root, &base)?;
+        image::ensure(self, &kernel)?;
         eprintln!("setup: the test bed is {}", self.root.display());
         Ok(())
     }
 
     /// Keeps a second set-up of the same folder waiting until the value is dropped.
-    fn lock(&self) -> Result<File> {
+    fn lock(&self) -> Result<Flock<File>> {
         for folder in ["bin", "images", "log"] {
             let path = self.root.join(folder);
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         let path = self.root.join("lock");
         let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-            .with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(file)
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error)
+            .with_context(|| format!("cannot lock {}", path.display()))
     }
 }
 
