@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -21,6 +22,20 @@ const PART_BYTES: usize = 1 << 20;
 /// The file cannot be written or read, or there is not enough memory to keep it cached.
 pub(crate) fn prepare(path: &Path, size_bytes: u64) -> anyhow::Result<()> {
     if !matches(path, size_bytes).with_context(|| format!("reading {}", path.display()))? {
+        require_memory(size_bytes)?;
+        write(path, size_bytes).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that `path` is a file of `size_bytes` without holes, whatever its content.
+///
+/// # Errors
+/// As for [`prepare`].
+pub(crate) fn prepare_scratch(path: &Path, size_bytes: u64) -> anyhow::Result<()> {
+    let complete =
+        fs::metadata(path).is_ok_and(|file| file.len() == size_bytes && file.blocks() * 512 >= size_bytes);
+    if !complete {
         require_memory(size_bytes)?;
         write(path, size_bytes).with_context(|| format!("writing {}", path.display()))?;
     }

@@ -1,18 +1,36 @@
 //! `cargo xtask bench`: speed and CPU per request against other servers.
+//!
+//! Every scenario starts its servers side by side and measures them in turn, round by round; a round gives one ratio
+//! per peer, and medians and ranges of the rounds are reported. Data is in the page cache and its content is
+//! checked. Only release builds are measured.
 
+mod compare;
 mod cpu;
+mod fio;
 mod image;
 mod interrupt;
 mod load;
 mod load_command;
+mod peers;
+mod report;
+mod result;
+mod rounds;
+mod scenario;
+mod server;
+mod stats;
+mod table;
+mod tools;
 
 use std::path::PathBuf;
 
 /// What `cargo xtask bench` takes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    compare: compare::CompareArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -32,17 +50,16 @@ enum Command {
 /// Runs the bench.
 ///
 /// # Errors
-/// A server or a tool that cannot be started.
+/// This program is not a release build, a file cannot be made, the user interrupts, or (with `--strict`) a goal is
+/// missed. A server that is missing or fails is reported in its row and is no error by itself.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        anyhow::bail!(
-            "this xtask is built without optimisation; run `cargo xtask bench`, which uses the release profile"
-        );
+        anyhow::bail!("this xtask is a debug build; run `cargo xtask bench`, which uses the release profile");
     }
     interrupt::install()?;
     match args.command {
         Some(Command::Load(args)) => load_command::run(&args),
         Some(Command::Image { path, mib }) => image::prepare(&path, mib << 20),
-        None => anyhow::bail!("not there yet"),
+        None => compare::run(&args.compare),
     }
 }

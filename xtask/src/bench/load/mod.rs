@@ -124,6 +124,17 @@ pub(crate) fn run(target: &Target, job: &Job, server: Option<&CpuClock>) -> anyh
     Ok(before.outcome(&after, job, samples))
 }
 
+/// Connects, negotiates and leaves: proof that `target` serves.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn probe(target: &Target) -> anyhow::Result<()> {
+    let job = Job::new(Access::Read, 0);
+    let (_, connections) = connect(target, &job)?;
+    connections.into_iter().for_each(Connection::disconnect);
+    Ok(())
+}
+
 /// Writes the pattern of `seed` over the whole export of `target`.
 ///
 /// # Errors
