@@ -1,0 +1,139 @@
+//! Measures one scenario: all servers side by side, run by run in turn, so that a slow minute of the machine hits
+//! each of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::fio;
+use super::image::SEED;
+use super::interrupt;
+use super::load::{self, Check, Job, Outcome};
+use super::peers::{Disk, Kind};
+use super::result::{Row, ScenarioResult};
+use super::scenario::{Client, Media, Scenario};
+use super::server::{Server, warn};
+use super::tools::Tools;
+
+/// What is the same for all scenarios.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Programs.
+    pub tools: Tools,
+    /// Rounds of runs; one run per server in each.
+    pub rounds: usize,
+    /// Measured time of a run.
+    pub duration: Duration,
+    /// Load before each measurement.
+    pub warm_up: Duration,
+    /// Servers to measure.
+    pub servers: Vec<Kind>,
+    /// Size of each disk in bytes.
+    pub size_bytes: u64,
+    /// Image on tmpfs for reads.
+    pub tmpfs_image: PathBuf,
+    /// Image on tmpfs for writes.
+    pub tmpfs_scratch: PathBuf,
+    /// Image on another file system.
+    pub file_image: PathBuf,
+    /// Folder for sockets and logs.
+    pub folder: PathBuf,
+}
+
+/// A server of the scenario with what was measured so far.
+struct Entry {
+    row: Row,
+    server: Option<Server>,
+}
+
+/// Measures `scenario`. A server that is missing or fails has a row that says so.
+///
+/// # Errors
+/// The user interrupts.
+pub(crate) fn measure(plan: &Plan, scenario: &'static Scenario) -> anyhow::Result<ScenarioResult> {
+    let disk = disk(plan, scenario);
+    let mut entries = Vec::new();
+    for &kind in scenario.servers.iter().filter(|kind| plan.servers.contains(kind)) {
+        interrupt::check()?;
+        entries.push(start(plan, scenario, kind, &disk));
+    }
+    for round in 0..plan.rounds {
+        // Every other round goes backwards: no server always runs after the same one.
+        let order: Vec<usize> =
+            if round % 2 == 0 { (0..entries.len()).collect() } else { (0..entries.len()).rev().collect() };
+        for index in order {
+            let entry = &mut entries[index];
+            let result = entry.server.as_ref().map(|server| one_run(plan, scenario, round, server));
+            interrupt::check()?;
+            match result {
+                None => entry.row.runs.push(None),
+                Some(Ok(outcome)) => entry.row.runs.push(Some(outcome)),
+                Some(Err(error)) => fail(entry, round, &error),
+            }
+        }
+    }
+    Ok(ScenarioResult { scenario, rows: entries.into_iter().map(|entry| entry.row).collect() })
+}
+
+fn disk(plan: &Plan, scenario: &Scenario) -> Disk {
+    match scenario.media {
+        Media::Tmpfs if scenario.access.is_write() => Disk::File(plan.tmpfs_scratch.clone()),
+        Media::Tmpfs => Disk::File(plan.tmpfs_image.clone()),
+        Media::File => Disk::File(plan.file_image.clone()),
+        Media::Memory => Disk::Memory(plan.size_bytes),
+        Media::Null => Disk::Null(plan.size_bytes),
+    }
+}
+
+fn start(plan: &Plan, scenario: &Scenario, kind: Kind, disk: &Disk) -> Entry {
+    let started =
+        Server::start(kind, &plan.tools, disk, scenario.transport, &plan.folder).and_then(|server| {
+            if scenario.media == Media::Memory {
+                load::fill(&server.target, SEED)?;
+            }
+            Ok(server)
+        });
+    let mut row = Row { server: kind, title: kind.title(disk), runs: Vec::new(), problem: None };
+    match started {
+        Ok(server) => Entry { row, server: Some(server) },
+        Err(error) => {
+            warn(format_args!("{}: {} is not measured: {error:#}", scenario.name, row.title));
+            row.problem = Some(format!("not measured: {error:#}"));
+            Entry { row, server: None }
+        }
+    }
+}
+
+fn fail(entry: &mut Entry, round: usize, error: &anyhow::Error) {
+    let words = entry.server.as_ref().map(Server::last_words).unwrap_or_default();
+    let problem = format!("failed in round {}: {error:#}{words}", round + 1);
+    warn(format_args!("{} {problem}", entry.row.title));
+    entry.row.problem = Some(problem);
+    entry.row.runs.push(None);
+    // What it did wrong once it may do again, and it may hang: it is not asked any more.
+    entry.server = None;
+}
+
+fn one_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) -> anyhow::Result<Outcome> {
+    let written = u64::from(scenario.access.is_write()) * (round as u64 + 1);
+    let job = Job {
+        connections: scenario.connections,
+        depth: scenario.depth,
+        block_bytes: scenario.block_bytes,
+        access: scenario.access,
+        replies: scenario.replies,
+        // Each round of writes has a pattern of its own, so that reading back finds a write that was lost.
+        seed: SEED + written,
+        offset_seed: round as u64,
+        check: if scenario.media == Media::Null { Check::Off } else { Check::Some },
+        warm_up: plan.warm_up,
+        duration: plan.duration,
+    };
+    match scenario.client {
+        Client::Own => load::run(&server.target, &job, Some(&server.clock)),
+        Client::Fio => {
+            // A run of our own first: it warms up the server, and checks data, which fio does not.
+            load::run(&server.target, &Job { duration: plan.warm_up, ..job.clone() }, None)?;
+            fio::run(&plan.tools, server, &job, &plan.folder)
+        }
+    }
+}
