@@ -6,7 +6,8 @@
 //!
 //! A connection has two phases (doc/proto.md of the NetworkBlockDevice/nbd project, section "Protocol phases"):
 //!
-//! 1. **Handshake.** Ends with a [`Transmission`]: the export's facts, the kind of replies, the selected contexts.
+//! 1. **Handshake.** Module [`server`], on the layouts of [`option`]. It ends with a
+//!    [`Transmission`]: the export's facts, the kind of replies, the selected contexts.
 //! 2. **Transmission.** Each [`RequestHeader`] goes through [`validate`], the one place that judges requests; replies
 //!    are made by the functions of [`ReplyMode`] (module [`reply`]).
 //!
@@ -26,8 +27,10 @@
 
 mod errno;
 mod export;
+pub mod option;
 pub mod reply;
 mod request;
+pub mod server;
 mod status_query;
 mod transmission;
 mod validate;
