@@ -28,7 +28,7 @@ pub(crate) struct CompareArgs {
     /// Measured time of each run.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Only scenarios whose name contains one of these words.
+    /// Only scenarios with one of these names, or whose name contains one of these words.
     #[arg(long, value_delimiter = ',')]
     filter: Vec<String>,
     /// Only these servers (see --list); the gateway is not implied.
@@ -118,8 +118,13 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     finish(args, &plan, &results)
 }
 
+/// A word that is the whole name of a scenario chooses that one alone.
 fn wanted(args: &CompareArgs, scenario: &Scenario) -> bool {
-    args.filter.is_empty() || args.filter.iter().any(|word| scenario.name.contains(word.as_str()))
+    let is_name =
+        |word: &str| GROUPS.iter().flat_map(|group| group.scenarios).any(|scenario| scenario.name == word);
+    let fits =
+        |word: &String| scenario.name == word || (!is_name(word) && scenario.name.contains(word.as_str()));
+    args.filter.is_empty() || args.filter.iter().any(fits)
 }
 
 fn list() {

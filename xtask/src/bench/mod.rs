@@ -30,7 +30,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    compare: compare::CompareArgs,
+    compare: Box<compare::CompareArgs>,
 }
 
 #[derive(Debug, clap::Subcommand)]

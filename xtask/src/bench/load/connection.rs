@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use nbd::wire::cmd;
+use nbd::{Cookie, HeaderFormat, RequestHeader};
 
 use super::latency::Samples;
 use super::pattern::{Check, Pattern, Random};
 use super::reply::{Finished, LEFT_MAX_BYTES, Parser};
 use super::slots::Slots;
 use super::target::Stream;
-use super::{Access, Job, wire};
+use super::{Access, Job};
 
 /// Fits a second-level cache; larger receives were not faster.
 const RECEIVE_BYTES: usize = 256 * 1024;
@@ -88,6 +90,7 @@ pub(crate) struct Connection {
     pattern: Pattern,
     check: Check,
     note_latency: bool,
+    header: Vec<u8>,
     send: Vec<u8>,
     send_len: usize,
     written: VecDeque<u64>,
@@ -107,11 +110,12 @@ impl Connection {
             stream,
             slots: Slots::new(job.depth, job.block_bytes),
             offsets: Offsets { first_block, blocks, next: 0, random },
-            command: if job.access.is_write() { wire::CMD_WRITE } else { wire::CMD_READ },
+            command: if job.access.is_write() { cmd::WRITE } else { cmd::READ },
             block_bytes: job.block_bytes,
             pattern: Pattern::new(job.seed),
             check: job.check,
             note_latency: job.depth == 1,
+            header: Vec::with_capacity(HeaderFormat::Compact.len()),
             send: vec![0; SEND_BYTES],
             send_len: 0,
             written: VecDeque::new(),
@@ -121,7 +125,7 @@ impl Connection {
     /// Keeps the queue full until `phase` says stop or `limit` requests are sent, then waits for what is in flight.
     /// Gives the latencies noted since the end of the warm-up.
     pub(crate) fn run(&mut self, phase: &Phase, progress: &Progress, limit: u64) -> anyhow::Result<Samples> {
-        let payload_bytes = if self.command == wire::CMD_READ { self.block_bytes } else { 0 };
+        let payload_bytes = if self.command == cmd::READ { self.block_bytes } else { 0 };
         let mut parser = Parser::new(self.pattern.clone(), self.check, payload_bytes);
         let mut tally = Tally { progress, finished: 0, samples: Samples::default() };
         let mut buffer = vec![0; RECEIVE_BYTES];
@@ -168,13 +172,15 @@ impl Connection {
     }
 
     fn push_request(&mut self, cookie: u64, offset: u64) -> anyhow::Result<()> {
-        if self.send.len() - self.send_len < wire::REQUEST_BYTES {
+        if self.send.len() - self.send_len < HeaderFormat::Compact.len() {
             self.flush()?;
         }
-        let header = wire::request(self.command, cookie, offset, self.block_bytes);
-        self.send[self.send_len..][..header.len()].copy_from_slice(&header);
-        self.send_len += header.len();
-        if self.command == wire::CMD_WRITE {
+        self.header.clear();
+        request(self.command, cookie, offset, self.block_bytes)
+            .encode(HeaderFormat::Compact, &mut self.header);
+        self.send[self.send_len..][..self.header.len()].copy_from_slice(&self.header);
+        self.send_len += self.header.len();
+        if self.command == cmd::WRITE {
             self.push_payload(offset)?;
             self.remember(offset);
         }
@@ -212,7 +218,7 @@ impl Connection {
     /// Reads the blocks that were written last, one by one, and compares every word.
     pub(crate) fn read_back(&mut self) -> anyhow::Result<()> {
         let (progress, phase) = (Progress::default(), Phase::default());
-        self.command = wire::CMD_READ;
+        self.command = cmd::READ;
         self.check = if self.check == Check::Off { Check::Off } else { Check::Full };
         let offsets: Vec<u64> = self.written.drain(..).collect();
         self.slots = Slots::new(1, self.block_bytes);
@@ -226,9 +232,15 @@ impl Connection {
 
     /// Takes leave of the server.
     pub(crate) fn disconnect(mut self) {
+        self.header.clear();
+        request(cmd::DISC, 0, 0, 0).encode(HeaderFormat::Compact, &mut self.header);
         // The server may be gone already; then there is nobody to tell.
-        let _ = self.stream.write_all(&wire::request(wire::CMD_DISC, 0, 0, 0));
+        let _ = self.stream.write_all(&self.header);
     }
+}
+
+fn request(command: u16, cookie: u64, offset: u64, len_bytes: u32) -> RequestHeader {
+    RequestHeader { flags: 0, kind: command, cookie: Cookie(cookie), offset, len: u64::from(len_bytes) }
 }
 
 impl Access {

@@ -3,6 +3,7 @@
 //! It is made to be cheap (about a microsecond of CPU per 4 KiB request at depth 32), because it shares the cores
 //! with the server it measures. It is not a conformance test: any surprise from the server ends the run.
 
+mod bytes;
 mod connection;
 mod handshake;
 mod latency;
@@ -10,7 +11,6 @@ mod pattern;
 mod reply;
 mod slots;
 mod target;
-mod wire;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;

@@ -5,13 +5,14 @@
 use std::time::Instant;
 
 use anyhow::{anyhow, bail, ensure};
+use nbd::wire::{self, ReplyFlags, chunk};
 
+use super::bytes::{be16, be32, be64};
 use super::pattern::{Check, Pattern};
 use super::slots::Slots;
-use super::wire::{self, be16, be32, be64};
 
 /// The most bytes that [`Parser::feed`] can leave: a chunk header with its offset, less one.
-pub(crate) const LEFT_MAX_BYTES: usize = wire::CHUNK_BYTES + 8 - 1;
+pub(crate) const LEFT_MAX_BYTES: usize = wire::STRUCTURED_REPLY_BYTES + 8 - 1;
 
 /// A payload of which a part has not arrived.
 #[derive(Debug, Clone, Copy)]
@@ -88,24 +89,24 @@ impl Parser {
     }
 
     fn chunk(&mut self, bytes: &[u8], slots: &mut Slots, to: &mut impl Finished) -> anyhow::Result<usize> {
-        if bytes.len() < wire::CHUNK_BYTES {
+        if bytes.len() < wire::STRUCTURED_REPLY_BYTES {
             return Ok(0);
         }
-        let done = be16(bytes, 4) & wire::CHUNK_DONE != 0;
+        let done = ReplyFlags::from_bits_truncate(be16(bytes, 4)).contains(ReplyFlags::DONE);
         let (kind, slot, len) = (be16(bytes, 6), slots.find(be64(bytes, 8))?, be32(bytes, 16));
         match kind {
-            wire::CHUNK_NONE if len == 0 && done => {
+            chunk::NONE if len == 0 && done => {
                 self.begin(slot, slots.offset(slot), 0, true, slots, to)?;
-                Ok(wire::CHUNK_BYTES)
+                Ok(wire::STRUCTURED_REPLY_BYTES)
             }
-            wire::CHUNK_OFFSET_DATA if len > 8 => {
-                if bytes.len() < wire::CHUNK_BYTES + 8 {
+            chunk::OFFSET_DATA if len > 8 => {
+                if bytes.len() < wire::STRUCTURED_REPLY_BYTES + 8 {
                     return Ok(0);
                 }
-                self.begin(slot, be64(bytes, wire::CHUNK_BYTES), len - 8, done, slots, to)?;
-                Ok(wire::CHUNK_BYTES + 8)
+                self.begin(slot, be64(bytes, wire::STRUCTURED_REPLY_BYTES), len - 8, done, slots, to)?;
+                Ok(wire::STRUCTURED_REPLY_BYTES + 8)
             }
-            wire::CHUNK_OFFSET_HOLE => bail!("the server reports a hole: this image has none"),
+            chunk::OFFSET_HOLE => bail!("the server reports a hole: this image has none"),
             _ => {
                 bail!("chunk of type {kind:#06x} with {len} bytes for a request at {:#x}", slots.offset(slot))
             }
@@ -192,7 +193,7 @@ mod tests {
         let mut content = offset.to_be_bytes().to_vec();
         content.resize(8 + len, 0);
         Pattern::new(1).fill(offset, &mut content[8..]);
-        chunk(flags, wire::CHUNK_OFFSET_DATA, cookie, &content)
+        chunk(flags, chunk::OFFSET_DATA, cookie, &content)
     }
 
     fn block(offset: u64) -> Vec<u8> {
@@ -233,7 +234,7 @@ mod tests {
             let stream = [
                 data_chunk(0, cookie, 4096 + 256, 256),
                 data_chunk(0, cookie, 4096, 256),
-                chunk(wire::CHUNK_DONE, wire::CHUNK_NONE, cookie, &[]),
+                chunk(ReplyFlags::DONE.bits(), chunk::NONE, cookie, &[]),
             ];
             assert_eq!(run(&stream.concat(), piece, &mut slots).unwrap(), 1, "pieces of {piece} bytes");
         }
@@ -254,10 +255,12 @@ mod tests {
                 .contains("in flight")
         );
         assert!(
-            failure(|cookie| data_chunk(wire::CHUNK_DONE, cookie, 0, 256)).contains("256 bytes of payload")
+            failure(|cookie| data_chunk(ReplyFlags::DONE.bits(), cookie, 0, 256))
+                .contains("256 bytes of payload")
         );
         assert!(
-            failure(|cookie| data_chunk(wire::CHUNK_DONE, cookie, 256, 512)).contains("for a request at 0x0")
+            failure(|cookie| data_chunk(ReplyFlags::DONE.bits(), cookie, 256, 512))
+                .contains("for a request at 0x0")
         );
         assert!(failure(|_| vec![0; 16]).contains("out of step"));
     }
