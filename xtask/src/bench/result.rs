@@ -71,8 +71,9 @@ impl ScenarioResult {
         Some(Ratios { rate, cpu: Summary::of(cpu.map(|(ours, theirs)| ours / theirs)) })
     }
 
-    /// The goal against `row`, if there is one. What was not measured is not met.
+    /// The goal against `row`, if there is one and the gateway takes part. What was not measured is not met.
     pub(crate) fn verdict(&self, row: &Row) -> Option<Verdict> {
+        self.gateway()?;
         let goal = *self.scenario.goals.iter().find(|goal| goal.peer == row.server)?;
         let met = self.ratios(row).is_some_and(|ratios| {
             let cpu = |max| ratios.cpu.is_some_and(|cpu| cpu.median <= max);

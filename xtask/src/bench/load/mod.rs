@@ -11,6 +11,8 @@ mod pattern;
 mod reply;
 mod slots;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -92,7 +94,7 @@ pub(crate) struct Outcome {
 }
 
 /// How long a server may take for its last replies and the checks that follow.
-const DRAIN: Duration = Duration::from_secs(20);
+const DRAIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an interrupt is looked for.
