@@ -77,16 +77,15 @@ impl Machine {
 /// As [`boot`]; also when no disk is given and the bed has no image.
 pub fn run(args: Args) -> Result<()> {
     let bed = Bed::locate()?;
-    let machine = match args.disk {
-        None => Machine { expect: args.expect, ..Machine::trial(&bed.image(crate::image::BOOTABLE)?) },
-        Some(disk) => Machine {
-            disk,
-            writes: if args.snapshot { Writes::ThrownAway } else { Writes::Kept },
-            expect: args.expect,
-            timeout: Duration::from_secs(args.timeout),
-        },
+    // The bed's own image stays as it was made.
+    let keep = args.disk.is_some() && !args.snapshot;
+    let disk = match args.disk {
+        Some(disk) => disk,
+        None => bed.image(crate::image::BOOTABLE)?.display().to_string(),
     };
-    boot(&bed, &machine)
+    let writes = if keep { Writes::Kept } else { Writes::ThrownAway };
+    let timeout = Duration::from_secs(args.timeout);
+    boot(&bed, &Machine { disk, writes, expect: args.expect, timeout })
 }
 
 /// Boots a machine, waits for its end, and prints its console.

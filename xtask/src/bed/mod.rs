@@ -27,7 +27,7 @@
 //! about 8 ms. The folder of the repository must therefore not lie under `/usr` or `/etc`.
 
 mod debootstrap;
-mod host;
+pub(crate) mod host;
 mod kernel;
 mod packages;
 mod wrappers;
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn the_variable_goes_before_the_cache_folder() {
-        let all = [("GATEWAY_TEST_BED", "/bed"), ("XDG_CACHE_HOME", "/cache"), ("HOME", "/home/me")];
+        let all = [("GATEWAY_TEST_BED", "/bed"), ("XDG_CACHE_HOME", "/cache"), ("HOME", "/users/me")];
         assert_eq!(root(&all).unwrap(), Path::new("/bed"));
         assert_eq!(root(&all[1..]).unwrap(), Path::new("/cache/gateway-test-bed"));
-        assert_eq!(root(&all[2..]).unwrap(), Path::new("/home/me/.cache/gateway-test-bed"));
+        assert_eq!(root(&all[2..]).unwrap(), Path::new("/users/me/.cache/gateway-test-bed"));
         assert!(root(&[]).is_err());
     }
 
