@@ -14,7 +14,7 @@ use super::rounds::{Plan, measure};
 use super::scenario::{Client, GROUPS, Media, Scenario};
 use super::server::warn;
 use super::tools::Tools;
-use super::{image, report};
+use super::{cpu, image, report};
 
 /// Options of the comparison.
 #[derive(Debug, clap::Args)]
@@ -209,17 +209,13 @@ fn heading(plan: &Plan, versions: &[(String, String)]) -> String {
         plan.duration,
         plan.warm_up,
         plan.size_bytes >> 20,
-        cores(),
+        cpu::cores(),
         kernel(),
     );
     for (program, version) in versions {
         text += &format!("\n  {program}: {version}");
     }
     text
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 fn kernel() -> String {
@@ -248,7 +244,7 @@ fn write_json(
     let versions: Value =
         versions.iter().map(|(program, version)| (program.clone(), json!(version))).collect();
     let report = json!({
-        "cores": cores(),
+        "cores": cpu::cores(),
         "kernel": kernel(),
         "rounds": plan.rounds,
         "seconds": plan.duration.as_secs_f64(),

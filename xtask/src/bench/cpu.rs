@@ -5,6 +5,7 @@
 //! io_uring makes (io-wq and SQPOLL threads) are threads of the process and are counted; kernel threads that write
 //! back dirty pages are not.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -46,6 +47,32 @@ pub(crate) fn own_ns() -> anyhow::Result<u64> {
     read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// Number of cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// CPU time of the whole machine so far, in clock ticks of 10 ms and therefore only good for a second or more.
+///
+/// Source: proc_stat(5); user, nice, system, irq, softirq and steal are time that nobody else could use.
+///
+/// # Errors
+/// `/proc/stat` cannot be read or is not as documented.
+pub(crate) fn machine_ns() -> anyhow::Result<u64> {
+    let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    machine_ticks(&stat).map(|ticks| ticks * TICK_NS).context("/proc/stat has no cpu line")
+}
+
+/// `USER_HZ` is 100 on every architecture but alpha and ia64.
+const TICK_NS: u64 = 10_000_000;
+
+fn machine_ticks(stat: &str) -> Option<u64> {
+    let fields: Vec<u64> =
+        stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().flat_map(str::parse).collect();
+    // user nice system idle iowait irq softirq steal
+    [0, 1, 2, 5, 6, 7].into_iter().map(|index| fields.get(index).copied()).sum()
+}
+
 fn read(clock: ClockId) -> anyhow::Result<u64> {
     let time = Duration::from(clock_gettime(clock)?);
     Ok(u64::try_from(time.as_nanos())?)
@@ -66,6 +93,12 @@ mod tests {
         });
         let spent = spent.join().unwrap();
         assert!(clock.now_ns().unwrap() - before >= spent);
+    }
+
+    #[test]
+    fn idle_time_is_not_used_time() {
+        assert_eq!(machine_ticks("cpu  1 20 300 9999 9999 4000 50000 600000 7 7\ncpu0 1"), Some(654_321));
+        assert_eq!(machine_ticks("intr 1"), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::table::Table;
 /// What a cell without a value shows.
 const NONE: &str = "-";
 
+/// Share of the machine that others may take before the report says so. Ticks are coarse: less means nothing.
+const OTHERS_MAX: f64 = 0.08;
+
 /// The table of one scenario.
 pub(crate) fn scenario(result: &ScenarioResult, file_system: &str) -> String {
     let rate = if result.scenario.in_megabytes() { "MB/s" } else { "IOPS" };
@@ -32,6 +35,10 @@ pub(crate) fn scenario(result: &ScenarioResult, file_system: &str) -> String {
         if let Some(problem) = &row.problem {
             text += &format!("  !! {}: {problem}\n", row.title);
         }
+    }
+    if let Some(others) = result.others_max().filter(|&others| others > OTHERS_MAX) {
+        text +=
+            &format!("  !! other processes took up to {:.0} % of the machine during a run\n", others * 100.0);
     }
     text
 }
@@ -112,6 +119,9 @@ pub(crate) fn total(results: &[ScenarioResult]) -> String {
         result.rows.iter().filter_map(move |row| result.verdict(row).map(|verdict| (result, row, verdict)))
     });
     let (met, missed): (Vec<_>, Vec<_>) = verdicts.partition(|(_, _, verdict)| verdict.met);
+    if met.is_empty() && missed.is_empty() {
+        return String::new();
+    }
     let mut text = format!("\n{} of {} goals met\n", met.len(), met.len() + missed.len());
     for (result, row, _) in missed {
         text += &format!("  missed: {} against {}\n", result.scenario.name, row.title);

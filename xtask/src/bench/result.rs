@@ -60,6 +60,12 @@ impl ScenarioResult {
         self.rows.iter().find(|row| row.server == Kind::Gateway)
     }
 
+    /// The largest share of the machine that others took during a run.
+    pub(crate) fn others_max(&self) -> Option<f64> {
+        let runs = self.rows.iter().flat_map(|row| row.runs.iter().flatten());
+        runs.filter_map(|run| run.others).max_by(f64::total_cmp)
+    }
+
     /// The gateway relative to `row`; nothing for the gateway itself or when one of the two was not measured.
     pub(crate) fn ratios(&self, row: &Row) -> Option<Ratios> {
         let gateway = self.gateway().filter(|gateway| gateway.server != row.server)?;
@@ -116,6 +122,7 @@ mod tests {
             mb_per_s,
             client_us,
             server_us: Some(server_us),
+            others: None,
             latency: None,
         })
     }

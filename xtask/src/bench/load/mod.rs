@@ -89,6 +89,8 @@ pub(crate) struct Outcome {
     pub client_us: f64,
     /// CPU time of the server per request, in microseconds.
     pub server_us: Option<f64>,
+    /// Share of the machine's CPU time that went to others than client and server, 0 to 1; known with `server_us`.
+    pub others: Option<f64>,
     /// Latencies, at depth 1 only.
     pub latency: Option<Percentiles>,
 }
@@ -185,6 +187,7 @@ struct Mark {
     finished: u64,
     client_ns: u64,
     server_ns: Option<u64>,
+    machine_ns: u64,
 }
 
 impl Mark {
@@ -194,6 +197,7 @@ impl Mark {
             finished: progress.iter().map(|p| p.finished.load(Ordering::Relaxed)).sum(),
             client_ns: cpu::own_ns()?,
             server_ns: server.map(CpuClock::now_ns).transpose()?,
+            machine_ns: cpu::machine_ns()?,
         })
     }
 
@@ -202,13 +206,20 @@ impl Mark {
         let seconds = (after.at - self.at).as_secs_f64();
         let per_request_us = |ns: u64| ns as f64 / 1e3 / requests as f64;
         let iops = requests as f64 / seconds;
+        let client_ns = after.client_ns - self.client_ns;
+        let server_ns = self.server_ns.zip(after.server_ns).map(|(from, to)| to - from);
+        let others = |server_ns: u64| {
+            let others_ns = (after.machine_ns - self.machine_ns).saturating_sub(server_ns + client_ns);
+            others_ns as f64 / 1e9 / seconds / cpu::cores() as f64
+        };
         Outcome {
             requests,
             seconds,
             iops,
             mb_per_s: iops * f64::from(job.block_bytes) / 1e6,
-            client_us: per_request_us(after.client_ns - self.client_ns),
-            server_us: self.server_ns.zip(after.server_ns).map(|(from, to)| per_request_us(to - from)),
+            client_us: per_request_us(client_ns),
+            server_us: server_ns.map(per_request_us),
+            others: server_ns.map(others),
             latency: samples.percentiles(),
         }
     }
