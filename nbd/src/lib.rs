@@ -6,7 +6,7 @@
 //!
 //! A connection has two phases (doc/proto.md of the NetworkBlockDevice/nbd project, section "Protocol phases"):
 //!
-//! 1. **Handshake.** Module [`server`], on the layouts of [`option`]. It ends with a
+//! 1. **Handshake.** Modules [`server`] and [`client`], on the layouts of [`option`]. It ends with a
 //!    [`Transmission`]: the export's facts, the kind of replies, the selected contexts.
 //! 2. **Transmission.** Each [`RequestHeader`] goes through [`validate`], the one place that judges requests; replies
 //!    are made by the functions of [`ReplyMode`] (module [`reply`]).
@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod errno;
 mod export;
 pub mod option;

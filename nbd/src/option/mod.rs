@@ -1,7 +1,7 @@
 //! Layouts of option haggling, for both sides: headers, names, and the data of options and of their replies.
 //!
 //! Nothing here knows in which order options come or what they change; see [`server`](crate::server) and
-//! the client.
+//! [`client`](crate::client).
 //!
 //! Source: doc/proto.md, sections "Fixed newstyle negotiation", "Option types" and "Option reply types".
 
