@@ -1,0 +1,66 @@
+//! [`DiskShared`]: what the workers share of one disk.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use drivers::{Limits, Started};
+
+use super::exclusive::ExclusiveTable;
+use crate::worker::mailbox::Mailbox;
+
+/// What the workers share of one disk.
+pub(crate) struct DiskShared {
+    device: Arc<dyn Started>,
+    /// Which of the server's disks this is.
+    index: usize,
+    /// Flushes that failed. Linux reports a write-back error once per open file, so a session that was not the one
+    /// to hear of it learns of it by this number.
+    flush_failures: AtomicU64,
+    exclusive: Mutex<ExclusiveTable>,
+    /// One per worker.
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl DiskShared {
+    pub(crate) fn new(device: Arc<dyn Started>, index: usize, mailboxes: Vec<Arc<Mailbox>>) -> DiskShared {
+        DiskShared {
+            device,
+            index,
+            flush_failures: AtomicU64::new(0),
+            exclusive: Mutex::new(ExclusiveTable::default()),
+            mailboxes,
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Arc<dyn Started> {
+        &self.device
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.device.limits()
+    }
+
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
+    }
+
+    /// How many flushes have failed so far. A session whose own number is lower has writes that were lost.
+    pub(crate) fn flush_failures(&self) -> u64 {
+        self.flush_failures.load(Ordering::Acquire)
+    }
+
+    /// Counts a failed flush; called before its failure is told to anybody.
+    pub(crate) fn count_flush_failure(&self) {
+        self.flush_failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The table of exclusive ranges. A thread that panicked cannot have left it half changed: every change is one
+    /// push or one removal.
+    pub(crate) fn exclusive(&self) -> std::sync::MutexGuard<'_, ExclusiveTable> {
+        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

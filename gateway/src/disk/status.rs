@@ -1,0 +1,37 @@
+//! Block status.
+
+use drivers::{Completion, Extent, Now, Operation, Outcome, RequestFlags};
+
+use super::{Disk, Op, State, Ticket, What};
+use crate::slab::Key;
+
+impl Disk {
+    /// Describes the ticket's range; the answer may be shorter.
+    pub(crate) fn block_status(&mut self, ticket: Ticket) {
+        let (offset, len) = (ticket.offset, ticket.len);
+        if !self.limits.block_status {
+            self.deliver(ticket, What::Extents(vec![Extent { len, hole: false, zero: false }]));
+            return;
+        }
+        let mut extents = Vec::new();
+        match self.queue.block_status_now(offset, len, &mut extents) {
+            Now::Done(()) => self.deliver(ticket, What::Extents(extents)),
+            Now::Failed(errno) => self.deliver(ticket, What::Done(Err(errno))),
+            Now::Later => {
+                let key = self.ops.insert(Op { ticket, state: State::Status, in_flight: 0, error: None });
+                self.launch(key, Operation::BlockStatus, offset, len, RequestFlags::default());
+            }
+        }
+    }
+
+    pub(super) fn status_completed(&mut self, key: Key, completion: Completion) {
+        let Some(op) = self.ops.remove(key) else { return };
+        let what = match completion.result {
+            Ok(Outcome::Extents(extents)) if !extents.is_empty() => What::Extents(extents),
+            // A driver that has nothing to say says that everything is data.
+            Ok(_) => What::Extents(vec![Extent { len: op.ticket.len, hole: false, zero: false }]),
+            Err(errno) => What::Done(Err(errno)),
+        };
+        self.deliver(op.ticket, what);
+    }
+}

@@ -1,0 +1,205 @@
+//! Receiving: a buffer shared by all sessions of a worker, and what a session keeps while it waits.
+
+use nbd::{Cookie, HeaderFormat};
+
+use crate::disk::{Disk, Ticket};
+use crate::slab::Key;
+use drivers::{Errno, Lease};
+
+/// Size of the buffer a worker receives into.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// A write this long or longer is not collected but passed on as it arrives.
+pub(crate) const STREAM_BYTES: u64 = 64 << 10;
+
+/// Bytes all sessions of a worker may keep while they wait. What comes near it receives in smaller pieces.
+const PARKED_BYTES: usize = 16 << 20;
+
+/// Least that is received at a time.
+const WINDOW_MIN_BYTES: usize = 4 << 10;
+
+/// The buffer a worker receives into. It belongs to one session at a time, for the length of its turn.
+#[derive(Debug)]
+pub(crate) struct ReceiveBuffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// Bytes that sessions keep elsewhere.
+    parked: usize,
+}
+
+impl ReceiveBuffer {
+    pub(crate) fn new() -> ReceiveBuffer {
+        ReceiveBuffer { bytes: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, parked: 0 }
+    }
+
+    /// What was received and not consumed.
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        debug_assert!(count <= self.end - self.start, "only what is there can be consumed");
+        self.start += count;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Room of at most `window` bytes behind what is filled.
+    pub(crate) fn room(&mut self, window: usize) -> &mut [u8] {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let end = (self.end + window).min(self.bytes.len());
+        &mut self.bytes[self.end..end]
+    }
+
+    /// `count` bytes of the room are filled.
+    pub(crate) fn fill(&mut self, count: usize) {
+        self.end += count;
+    }
+
+    /// Most that should be received at a time while other sessions keep so much.
+    pub(crate) fn window(&self) -> usize {
+        (PARKED_BYTES.saturating_sub(self.parked) / 8).clamp(WINDOW_MIN_BYTES, BUFFER_BYTES)
+    }
+
+    /// Whether sessions keep so much that even short writes are passed on as they arrive.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.parked > PARKED_BYTES / 2
+    }
+}
+
+/// What came of looking for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// One was dealt with.
+    Request,
+    /// More bytes are needed.
+    NeedMore,
+    /// There is no lease for it.
+    Starved,
+}
+
+/// Where a session is in its client's stream.
+#[derive(Debug)]
+pub(super) enum Receiving {
+    /// A request header comes next.
+    Header,
+    /// The payload of a refused request comes; then the refusal is sent.
+    Skip { left: u64, refusal: Refusal },
+    /// The payload of a write comes and is passed on as it arrives.
+    Payload(Payload),
+}
+
+/// The answer to a refused request.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) cookie: Cookie,
+    pub(super) offset: u64,
+    pub(super) errno: nbd::Errno,
+    pub(super) message: &'static str,
+}
+
+/// A write whose payload is arriving.
+#[derive(Debug)]
+pub(super) struct Payload {
+    pub(super) ticket: Ticket,
+    /// Where the next byte goes.
+    pub(super) offset: u64,
+    pub(super) left: u64,
+    /// The operation, once one is needed: parts that were written at once leave no trace in it.
+    pub(super) operation: Option<Key>,
+    /// The first part that failed at once; the rest is read away.
+    pub(super) error: Option<Errno>,
+    /// A lease that is being filled.
+    pub(super) filling: Option<Filling>,
+}
+
+/// A lease that is being filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) lease: Lease,
+    /// Bytes of the lease before the payload.
+    pub(super) lead: usize,
+    pub(super) len: usize,
+    pub(super) got: usize,
+}
+
+/// A session's place in its client's stream.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) state: Receiving,
+    pub(super) format: HeaderFormat,
+    /// Received bytes that wait with the session.
+    parked: Vec<u8>,
+    /// Most to receive at a time: small while large payloads come that should go straight into leases.
+    window: usize,
+    /// Payloads never go straight into leases: receive as much as there is.
+    immediate: bool,
+}
+
+impl Input {
+    pub(super) fn new(received: Vec<u8>, format: HeaderFormat, immediate: bool) -> Input {
+        let window = if immediate { BUFFER_BYTES } else { format.len() };
+        Input { state: Receiving::Header, format, parked: received, window, immediate }
+    }
+
+    /// Puts what was kept into the worker's buffer.
+    pub(super) fn resume(&mut self, buffer: &mut ReceiveBuffer) {
+        (buffer.start, buffer.end) = (0, 0);
+        if !self.parked.is_empty() {
+            buffer.parked -= self.parked.len();
+            let parked = std::mem::take(&mut self.parked);
+            buffer.room(parked.len())[..parked.len()].copy_from_slice(&parked);
+            buffer.fill(parked.len());
+        }
+    }
+
+    /// Keeps what is left in the worker's buffer.
+    pub(super) fn pause(&mut self, buffer: &mut ReceiveBuffer) {
+        debug_assert!(self.parked.is_empty(), "resumed before");
+        if !buffer.filled().is_empty() {
+            self.parked = buffer.filled().to_vec();
+            buffer.parked += self.parked.len();
+            buffer.consume(self.parked.len());
+        }
+    }
+
+    /// How much to ask for.
+    pub(super) fn window(&self, buffer: &ReceiveBuffer) -> usize {
+        self.window.min(buffer.window())
+    }
+
+    /// Learns from what came: a full window asks for a larger one.
+    pub(super) fn filled_window(&mut self, asked: usize, got: usize) {
+        if got == asked {
+            self.window = (self.window * 8).min(BUFFER_BYTES);
+        }
+    }
+
+    /// A large payload came: receive no more than the next header with it.
+    pub(super) fn saw_large_payload(&mut self) {
+        if !self.immediate {
+            self.window = self.format.len();
+        }
+    }
+
+    /// Bytes a closed session no longer keeps.
+    pub(super) fn forget_parked(&mut self, buffer: &mut ReceiveBuffer) {
+        buffer.parked -= self.parked.len();
+        self.parked = Vec::new();
+    }
+
+    /// Ends a write whose payload will never be complete.
+    pub(super) fn close(&mut self, disk: &mut Disk) {
+        if let Receiving::Payload(payload) = std::mem::replace(&mut self.state, Receiving::Header)
+            && let Some(operation) = payload.operation
+        {
+            disk.fail_write(operation, Errno::IO);
+            disk.end_write(operation);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! From deliveries to replies.
+
+use drivers::Errno as DeviceErrno;
+use nbd::{Cookie, ErrnoContext};
+
+use super::output::Body;
+use super::{Hangup, Session};
+use crate::disk::{Delivery, Disk, ReadNow, Ticket, Verb, What};
+
+/// Most extents in one block status reply; a client asks again for the rest.
+const EXTENTS_MAX: usize = 1 << 16;
+
+/// Status bits of `base:allocation` (doc/proto.md, section "base:allocation metadata context").
+const STATE_HOLE: u64 = 1;
+const STATE_ZERO: u64 = 2;
+
+impl Session {
+    /// Takes something the disk has for this session and adds it to the output.
+    pub(crate) fn deliver(&mut self, delivery: Delivery, disk: &mut Disk) -> Result<(), Hangup> {
+        if delivery.ticket.verb == Verb::Refill {
+            return self.refilled(delivery);
+        }
+        if self.open_reply.is_some_and(|open| open != delivery.ticket.tag) {
+            self.defer(delivery, disk);
+            return Ok(());
+        }
+        self.reply(delivery, disk)?;
+        while self.open_reply.is_none() {
+            let Some(delivery) = self.deferred.pop_front() else { break };
+            self.reply(delivery, disk)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a delivery for later; not with a lease in hand when those are scarce.
+    fn defer(&mut self, mut delivery: Delivery, disk: &Disk) {
+        if let What::Data { body, .. } = &mut delivery.what
+            && let Body::Lease { offset, len, .. } = *body
+            && disk.is_short_of_leases()
+        {
+            *body = Body::Again { offset, len };
+        }
+        self.deferred.push_back(delivery);
+    }
+
+    fn reply(&mut self, delivery: Delivery, disk: &Disk) -> Result<(), Hangup> {
+        let Delivery { ticket, what } = delivery;
+        match what {
+            What::Data { offset, body, last } => {
+                self.reply_data(&ticket, offset, body, last);
+                if last {
+                    self.ended(&ticket);
+                }
+            }
+            What::Extents(extents) => {
+                self.ended(&ticket);
+                self.reply_status(&ticket, &extents);
+            }
+            What::Done(result) => {
+                self.ended(&ticket);
+                self.reply_done(&ticket, result, disk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Books an operation that will be delivered.
+    pub(super) fn began(&mut self, ticket: &Ticket) {
+        self.operations += 1;
+        self.operation_bytes += lease_bytes(ticket);
+    }
+
+    fn ended(&mut self, ticket: &Ticket) {
+        self.operations -= 1;
+        self.operation_bytes -= lease_bytes(ticket);
+    }
+
+    /// Adds data of a read, in the form the client understands.
+    pub(super) fn reply_data(&mut self, ticket: &Ticket, offset: u64, body: Body, last: bool) {
+        let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
+        #[expect(clippy::cast_possible_truncation, reason = "parts are at most 1 GiB, reads at most u32::MAX")]
+        let (len, whole) = (body.len() as u32, ticket.len as u32);
+        let in_one = !replies.is_chunked() || ticket.verb == Verb::Read { whole_chunk: true };
+        if !in_one {
+            match body {
+                Body::Zero { .. } => {
+                    self.output.push(replies.hole(cookie, ticket.offset, offset, len, last), Body::Empty);
+                }
+                body => self.output.push(replies.data(cookie, ticket.offset, offset, len, last), body),
+            }
+            return;
+        }
+        if offset == ticket.offset {
+            let done = len == whole && last;
+            self.output.push(replies.data(cookie, ticket.offset, offset, whole, done), body);
+            self.open_reply = (!last).then_some(ticket.tag);
+            return;
+        }
+        self.output.push_body(body);
+        if last {
+            self.open_reply = None;
+            if replies.is_chunked() {
+                self.output.push(replies.success(cookie, ticket.offset), Body::Empty);
+            }
+        }
+    }
+
+    fn reply_status(&mut self, ticket: &Ticket, extents: &[drivers::Extent]) {
+        let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
+        let Some(query) = self.take_status_query(ticket.tag) else { return };
+        let mut answer = nbd::Extents::new(ticket.len, query.req_one, EXTENTS_MAX);
+        for extent in extents {
+            let flags = if extent.hole { STATE_HOLE } else { 0 } | if extent.zero { STATE_ZERO } else { 0 };
+            if !answer.push(extent.len, flags) {
+                break;
+            }
+        }
+        let count = query.ids.len();
+        for (at, id) in query.ids.into_iter().enumerate() {
+            let last = at + 1 == count;
+            self.output.push_bytes(replies.block_status(cookie, ticket.offset, id, answer.as_slice(), last));
+        }
+    }
+
+    fn take_status_query(&mut self, tag: u64) -> Option<super::PendingStatus> {
+        let at = self.status_queries.iter().position(|query| query.tag == tag)?;
+        Some(self.status_queries.swap_remove(at))
+    }
+
+    fn reply_done(&mut self, ticket: &Ticket, result: Result<(), DeviceErrno>, disk: &Disk) -> Result<(), Hangup> {
+        if ticket.verb == Verb::Status {
+            self.take_status_query(ticket.tag);
+        }
+        match self.judge_durability(ticket, result, disk) {
+            Ok(()) => {
+                let head = self.transmission.replies.success(Cookie(ticket.tag), ticket.offset);
+                self.output.push(head, Body::Empty);
+                Ok(())
+            }
+            Err(_) if self.open_reply == Some(ticket.tag) => Err(Hangup::because(
+                "a read failed after a part of its data was sent, and this client's replies cannot say so",
+            )),
+            Err(errno) => {
+                self.reply_error(ticket, errno);
+                Ok(())
+            }
+        }
+    }
+
+    /// A success that promises durability is none while a failed flush has not been told to this client.
+    fn judge_durability(
+        &mut self,
+        ticket: &Ticket,
+        result: Result<(), DeviceErrno>,
+        disk: &Disk,
+    ) -> Result<(), DeviceErrno> {
+        if !ticket.verb.promises_durability() {
+            return result;
+        }
+        let failures = disk.shared().flush_failures();
+        let news = failures != self.flush_failures_seen;
+        self.flush_failures_seen = failures;
+        if news { result.and(Err(DeviceErrno::IO)) } else { result }
+    }
+
+    /// Adds the error reply to an operation that failed on the device.
+    pub(super) fn reply_error(&mut self, ticket: &Ticket, errno: DeviceErrno) {
+        let context = match ticket.verb {
+            Verb::Zero { fast: true, .. } => ErrnoContext::FastZero,
+            _ => ErrnoContext::Plain,
+        };
+        let code = nbd::Errno::from_os(errno.raw(), context);
+        let text = format!("{} at offset {} failed: {errno}", verb_name(ticket.verb), ticket.offset);
+        tracing::debug!("{text}");
+        self.reply_refusal(Cookie(ticket.tag), ticket.offset, code, &text);
+    }
+
+    /// Adds an error reply.
+    pub(super) fn reply_refusal(&mut self, cookie: Cookie, offset: u64, errno: nbd::Errno, text: &str) {
+        self.output.push_error(self.transmission.replies.error(cookie, offset, errno, text));
+    }
+
+    /// Reads again what had to be given up while the client did not take it. `false`: it will be delivered.
+    pub(super) fn read_again(&mut self, disk: &mut Disk, offset: u64, len: usize) -> Result<bool, Hangup> {
+        if self.refilling {
+            return Ok(false);
+        }
+        let alignment = disk.limits().request_alignment_bytes as usize;
+        let len = len.min(crate::disk::PART_BYTES / 2).max(1);
+        let ticket = Ticket { session: self.key, tag: 0, offset, len: len as u64, verb: Verb::Refill };
+        let answer = if alignment == 1 { disk.read_short(ticket) } else { ReadNow::Split };
+        match answer {
+            ReadNow::Body(body) => {
+                self.output.refill(body);
+                Ok(true)
+            }
+            ReadNow::Failed(errno) => Err(Hangup::because(format!("cannot read data again: {errno}"))),
+            ReadNow::Starved => Ok(false),
+            ReadNow::Started => {
+                self.refilling = true;
+                Ok(false)
+            }
+            ReadNow::Split => {
+                let read = disk.start_read(ticket, crate::disk::Order::Careful, false);
+                self.refilling = true;
+                self.reads.push_front(read);
+                disk.pump_read(read);
+                self.take_deliveries(disk)?;
+                Ok(!self.refilling)
+            }
+        }
+    }
+
+    fn refilled(&mut self, delivery: Delivery) -> Result<(), Hangup> {
+        self.refilling = false;
+        match delivery.what {
+            What::Data { body, .. } => self.output.refill(body),
+            What::Done(Err(errno)) => return Err(Hangup::because(format!("cannot read data again: {errno}"))),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of leases an operation may occupy.
+fn lease_bytes(ticket: &Ticket) -> u64 {
+    match ticket.verb {
+        Verb::Read { .. } | Verb::Write { .. } | Verb::Cache => ticket.len.min(1 << 20),
+        _ => 0,
+    }
+}
+
+fn verb_name(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Read { .. } | Verb::Refill => "read",
+        Verb::Write { .. } => "write",
+        Verb::Flush => "flush",
+        Verb::Trim { .. } => "trim",
+        Verb::Zero { .. } => "write zeroes",
+        Verb::Cache => "cache",
+        Verb::Status => "block status",
+    }
+}

@@ -1,0 +1,275 @@
+//! From received bytes to operations.
+
+use drivers::Now;
+use nbd::{Command, RequestHeader, StatusQuery, Verdict, validate};
+
+use super::input::{Payload, ReceiveBuffer, Received, Receiving, Refusal, STREAM_BYTES};
+use super::output::Body;
+use super::{Hangup, Session};
+use crate::disk::{Clear, Disk, Order, PART_BYTES, ReadNow, Ticket, Verb};
+
+/// Reads at least this long ask for holes first, when the client understands them.
+const HOLES_BYTES: u64 = 64 << 10;
+
+/// A block status request that is not answered yet.
+#[derive(Debug)]
+pub(super) struct PendingStatus {
+    pub(super) tag: u64,
+    pub(super) ids: Vec<u32>,
+    pub(super) req_one: bool,
+}
+
+impl Session {
+    /// Receives what there is. 0: nothing at the moment.
+    pub(super) fn receive(&mut self, buffer: &mut ReceiveBuffer) -> Result<usize, Hangup> {
+        loop {
+            let received = match &mut self.input.state {
+                Receiving::Payload(Payload { filling: Some(filling), .. }) => {
+                    let rest = filling.lease.slice(filling.lead + filling.got, filling.len - filling.got);
+                    let received = self.stream.receive_volatile(&rest);
+                    if let Ok(got) = received {
+                        filling.got += got;
+                    }
+                    received
+                }
+                _ => {
+                    let window = self.input.window(buffer);
+                    let room = buffer.room(window);
+                    let asked = room.len();
+                    let received = self.stream.receive(room);
+                    if let Ok(got) = received {
+                        buffer.fill(got);
+                        self.input.filled_window(asked, got);
+                    }
+                    received
+                }
+            };
+            match received {
+                Ok(0) => return Err(self.end_of_stream(buffer)),
+                Ok(got) => return Ok(got),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(Hangup::left()),
+                Err(error) => return Err(Hangup::because(format!("cannot receive: {error}"))),
+            }
+        }
+    }
+
+    fn end_of_stream(&self, buffer: &ReceiveBuffer) -> Hangup {
+        let between = matches!(self.input.state, Receiving::Header) && buffer.filled().is_empty();
+        if between { Hangup::left() } else { Hangup::because("the client left in the middle of a request") }
+    }
+
+    /// Deals with the next request, or the next piece of a payload.
+    pub(super) fn next_request(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Result<Received, Hangup> {
+        match &mut self.input.state {
+            Receiving::Header => self.header(disk, buffer),
+            Receiving::Skip { .. } => Ok(self.skip(buffer)),
+            Receiving::Payload(_) => self.payload(disk, buffer),
+        }
+    }
+
+    fn header(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Result<Received, Hangup> {
+        let format = self.input.format;
+        let bytes = buffer.filled();
+        if bytes.len() < format.len() {
+            return Ok(Received::NeedMore);
+        }
+        let header = RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
+        match validate(&header, &self.transmission) {
+            Verdict::Accept(request) => self.request(disk, buffer, &request),
+            Verdict::Refuse { errno, message, payload_bytes } => {
+                buffer.consume(format.len());
+                let refusal = Refusal { cookie: header.cookie, offset: header.offset, errno, message };
+                self.input.state = Receiving::Skip { left: payload_bytes, refusal };
+                Ok(Received::Request)
+            }
+            Verdict::HardDisconnect(reason) => Err(Hangup::because(reason)),
+        }
+    }
+
+    /// Reads the payload of a refused request away, then refuses it.
+    fn skip(&mut self, buffer: &mut ReceiveBuffer) -> Received {
+        let Receiving::Skip { left, refusal } = &mut self.input.state else { return Received::NeedMore };
+        let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.filled().len());
+        buffer.consume(here);
+        *left -= here as u64;
+        if *left > 0 {
+            return Received::NeedMore;
+        }
+        let (cookie, offset, errno, message) = (refusal.cookie, refusal.offset, refusal.errno, refusal.message);
+        self.input.state = Receiving::Header;
+        tracing::debug!("refusing a request: {message}");
+        self.reply_refusal(cookie, offset, errno, message);
+        Received::Request
+    }
+
+    /// Deals with an accepted request. Consumes its header (and what belongs to it) unless it must wait.
+    fn request(
+        &mut self,
+        disk: &mut Disk,
+        buffer: &mut ReceiveBuffer,
+        request: &nbd::Request,
+    ) -> Result<Received, Hangup> {
+        let ticket = |verb| Ticket {
+            session: self.key,
+            tag: request.cookie.0,
+            offset: request.offset,
+            len: request.len,
+            verb,
+        };
+        let empty = request.len == 0;
+        match request.command {
+            Command::Read { .. } | Command::Trim { .. } | Command::Cache | Command::WriteZeroes { .. } if empty => {
+                let ticket = ticket(Verb::Cache);
+                self.succeed(&ticket);
+            }
+            Command::Read { df } => {
+                let ticket = ticket(Verb::Read { whole_chunk: df });
+                if self.read(disk, ticket, df)? == Received::Starved {
+                    return Ok(Received::Starved);
+                }
+            }
+            Command::Write { fua } => {
+                let ticket = ticket(Verb::Write { fua });
+                return self.write(disk, buffer, ticket, fua);
+            }
+            Command::Disconnect => self.draining = true,
+            Command::Flush => self.begin(disk, ticket(Verb::Flush), Disk::flush)?,
+            Command::Trim { fua } => {
+                let ticket = ticket(Verb::Trim { fua });
+                self.begin(disk, ticket, |disk, ticket| disk.clear(ticket, Clear::Trim, fua))?;
+            }
+            Command::WriteZeroes { fua, no_hole, fast } => {
+                let ticket = ticket(Verb::Zero { fua, fast });
+                let what = Clear::Zero { no_unmap: no_hole, fast };
+                self.begin(disk, ticket, |disk, ticket| disk.clear(ticket, what, fua))?;
+            }
+            Command::Cache => {
+                let ticket = ticket(Verb::Cache);
+                self.began(&ticket);
+                self.reads.push_back(disk.start_cache(ticket));
+            }
+            Command::BlockStatus { req_one, payload_bytes } => {
+                let ticket = ticket(Verb::Status);
+                return self.block_status(disk, buffer, request, ticket, (req_one, payload_bytes));
+            }
+            Command::Resize => self.reply_refusal(
+                request.cookie,
+                request.offset,
+                nbd::Errno::Inval,
+                "this export cannot be resized",
+            ),
+        }
+        buffer.consume(self.input.format.len());
+        Ok(Received::Request)
+    }
+
+    fn succeed(&mut self, ticket: &Ticket) {
+        let head = self.transmission.replies.success(nbd::Cookie(ticket.tag), ticket.offset);
+        self.output.push(head, Body::Empty);
+    }
+
+    /// Starts an operation that the disk drives by itself.
+    fn begin(
+        &mut self,
+        disk: &mut Disk,
+        ticket: Ticket,
+        start: impl FnOnce(&mut Disk, Ticket),
+    ) -> Result<(), Hangup> {
+        self.began(&ticket);
+        start(disk, ticket);
+        self.take_deliveries(disk)
+    }
+
+    fn read(&mut self, disk: &mut Disk, ticket: Ticket, df: bool) -> Result<Received, Hangup> {
+        let chunked = self.transmission.replies.is_chunked();
+        let holes = chunked && !df && ticket.len >= HOLES_BYTES && disk.limits().block_status;
+        if ticket.len <= PART_BYTES as u64 && !holes {
+            match disk.read_short(ticket) {
+                ReadNow::Body(body) => {
+                    self.turn_bytes += ticket.len;
+                    self.reply_data(&ticket, ticket.offset, body, true);
+                    return Ok(Received::Request);
+                }
+                ReadNow::Failed(errno) => {
+                    self.reply_error(&ticket, errno);
+                    return Ok(Received::Request);
+                }
+                ReadNow::Starved => return Ok(Received::Starved),
+                ReadNow::Started => {
+                    self.began(&ticket);
+                    return Ok(Received::Request);
+                }
+                ReadNow::Split => {}
+            }
+        }
+        let order = if chunked && !df { Order::Any } else { Order::Careful };
+        self.began(&ticket);
+        self.reads.push_back(disk.start_read(ticket, order, holes));
+        Ok(Received::Request)
+    }
+
+    fn block_status(
+        &mut self,
+        disk: &mut Disk,
+        buffer: &mut ReceiveBuffer,
+        request: &nbd::Request,
+        mut ticket: Ticket,
+        (req_one, payload_bytes): (bool, Option<u64>),
+    ) -> Result<Received, Hangup> {
+        let header = self.input.format.len();
+        // `validate` bounds the payload to a few words.
+        let payload = usize::try_from(payload_bytes.unwrap_or(0)).unwrap_or(0);
+        let Some(bytes) = buffer.filled().get(header..header + payload) else { return Ok(Received::NeedMore) };
+        let query = StatusQuery::decode(request, bytes, &self.transmission);
+        buffer.consume(header + payload);
+        match query {
+            Ok(query) => {
+                ticket.len = query.len;
+                self.status_queries.push(PendingStatus { tag: ticket.tag, ids: query.ids, req_one });
+                self.begin(disk, ticket, Disk::block_status)?;
+            }
+            Err(bad) => self.reply_refusal(request.cookie, request.offset, bad.errno, bad.message),
+        }
+        Ok(Received::Request)
+    }
+
+    fn write(
+        &mut self,
+        disk: &mut Disk,
+        buffer: &mut ReceiveBuffer,
+        ticket: Ticket,
+        fua: bool,
+    ) -> Result<Received, Hangup> {
+        let header = self.input.format.len();
+        if ticket.len >= STREAM_BYTES || buffer.is_scarce() {
+            self.input.saw_large_payload();
+            buffer.consume(header);
+            self.start_payload(disk, ticket, fua);
+            return Ok(Received::Request);
+        }
+        let total = header + ticket.len as usize;
+        let Some(payload) = buffer.filled().get(header..total) else { return Ok(Received::NeedMore) };
+        if !fua && disk.limits().immediate {
+            match disk.write_now(ticket.offset, payload) {
+                Now::Done(()) => {
+                    buffer.consume(total);
+                    self.turn_bytes += ticket.len;
+                    self.succeed(&ticket);
+                    return Ok(Received::Request);
+                }
+                Now::Failed(errno) => {
+                    buffer.consume(total);
+                    self.reply_error(&ticket, errno);
+                    return Ok(Received::Request);
+                }
+                Now::Later => {}
+            }
+        }
+        buffer.consume(header);
+        self.start_payload(disk, ticket, fua);
+        Ok(Received::Request)
+    }
+
+}

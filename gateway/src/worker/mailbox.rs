@@ -1,0 +1,59 @@
+//! [`Mailbox`]: how threads talk to a worker.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use nbd::Transmission;
+
+use super::wake::Wake;
+use crate::disk::DiskMessage;
+use crate::net::stream::Stream;
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A client connected; do the handshake and serve it.
+    Connection(OwnedFd),
+    /// A handshake ended; `received` came after it.
+    Session { stream: Stream, transmission: Box<Transmission>, received: Vec<u8> },
+    /// About a disk, from another worker.
+    Disk { disk: usize, message: DiskMessage },
+    /// Answer what is in flight, close the sessions, end.
+    Drain,
+}
+
+/// Messages for one worker, and the bell that wakes it.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    messages: Mutex<Vec<Message>>,
+    /// There may be messages; a look at it costs the worker's turn no lock.
+    any: AtomicBool,
+    wake: Wake,
+}
+
+impl Mailbox {
+    pub(crate) fn new() -> std::io::Result<Mailbox> {
+        Ok(Mailbox { messages: Mutex::new(Vec::new()), any: AtomicBool::new(false), wake: Wake::new()? })
+    }
+
+    /// The bell: also what the worker's data ring reports to.
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// Leaves a message and wakes the worker.
+    pub(crate) fn post(&self, message: Message) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        self.any.store(true, Ordering::Release);
+        self.wake.ring();
+    }
+
+    /// Takes all messages, oldest first.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

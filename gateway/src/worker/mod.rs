@@ -1,0 +1,357 @@
+//! A worker: one thread with its share of the sessions and one queue of every disk.
+//!
+//! The thread runs a tokio-uring runtime, which does handshakes and timers. Sessions in transmission are the business
+//! of one task, [`serve`], that works in turns: messages, finished waits, completions of the disks, sessions that have
+//! something to do. It sleeps only when there is nothing left to do, and before that it polls for a moment if recent
+//! requests came close together.
+
+pub(crate) mod mailbox;
+pub(crate) mod ring;
+mod spin;
+pub(crate) mod wake;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nbd::Transmission;
+use tokio::io::Interest as Readiness;
+use tokio::io::unix::AsyncFd;
+
+use crate::disk::Disk;
+use crate::exports::ExportTable;
+use crate::handshake;
+use crate::net::stream::Stream;
+use crate::session::input::ReceiveBuffer;
+use crate::session::{Session, Turn};
+use crate::slab::{Key, Slab};
+use mailbox::{Mailbox, Message};
+use ring::{DataRing, Interest};
+use spin::Spin;
+
+/// The runtime's other tasks get the thread at least this often.
+const YIELD_AFTER: Duration = Duration::from_micros(200);
+
+/// Idle sessions that are looked at directly instead of by a wait on the ring.
+const HOT_MAX: usize = 4;
+
+/// A token with this bit is the wait of a session for room to send.
+const WRITABLE_BIT: u64 = 1 << 31;
+
+/// A token with this bit is the event of a disk's queue.
+const DISK_BIT: u64 = 1 << 30;
+
+/// A worker's state; everything in it belongs to its thread.
+pub(crate) struct Worker {
+    mailbox: Arc<Mailbox>,
+    exports: Arc<ExportTable>,
+    ring: DataRing,
+    disks: Vec<Disk>,
+    /// Whether the disk's event is watched by the ring.
+    disk_waits: Vec<bool>,
+    sessions: Slab<Session>,
+    buffer: ReceiveBuffer,
+    /// Sessions that have something to do.
+    ready: VecDeque<Key>,
+    /// Sessions that wait for a lease.
+    starved: VecDeque<Key>,
+    /// Sessions that were busy a moment ago and wait for their client.
+    hot: Vec<Key>,
+    spin: Spin,
+    finished: Vec<u64>,
+    draining: bool,
+    handshakes: handshake::Counter,
+}
+
+/// Runs the worker until it has been drained.
+pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
+    let wake = AsyncFd::with_interest(worker.mailbox.wake().as_fd().try_clone_to_owned()?, Readiness::READABLE)?;
+    let mut yielded = Instant::now();
+    loop {
+        let now = Instant::now();
+        if worker.turn(now)? || worker.spin()? {
+            if yielded.elapsed() >= YIELD_AFTER {
+                tokio::task::yield_now().await;
+                yielded = Instant::now();
+            }
+            continue;
+        }
+        if worker.prepare_to_sleep()? {
+            continue;
+        }
+        if worker.is_done() {
+            return Ok(());
+        }
+        // Every wake-up is a new edge, so the counter need not be read.
+        wake.readable().await?.clear_ready();
+        yielded = Instant::now();
+    }
+}
+
+impl Worker {
+    /// A worker with its disks open. Call on its own thread.
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        exports: Arc<ExportTable>,
+        disks: Vec<Disk>,
+        spin_budget: Duration,
+    ) -> io::Result<Worker> {
+        let ring = DataRing::new(mailbox.wake().as_fd())?;
+        Ok(Worker {
+            ring,
+            disk_waits: vec![false; disks.len()],
+            disks,
+            sessions: Slab::new(),
+            buffer: ReceiveBuffer::new(),
+            ready: VecDeque::new(),
+            starved: VecDeque::new(),
+            hot: Vec::new(),
+            spin: Spin::new(spin_budget),
+            finished: Vec::new(),
+            draining: false,
+            handshakes: handshake::Counter::default(),
+            mailbox,
+            exports,
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.draining && self.sessions.is_empty() && self.handshakes.is_zero()
+    }
+
+    /// Does what there is to do. Returns whether there was anything.
+    fn turn(&mut self, now: Instant) -> io::Result<bool> {
+        let mut busy = false;
+        for message in self.mailbox.take() {
+            self.receive(message);
+            busy = true;
+        }
+        busy |= self.ring.turn(&mut self.finished)?;
+        for token in std::mem::take(&mut self.finished) {
+            self.wait_finished(token);
+        }
+        busy |= self.turn_disks();
+        busy |= self.run_hot();
+        let retry = self.starved.len();
+        for _ in 0..retry {
+            let Some(key) = self.starved.pop_front() else { break };
+            busy |= self.run(key);
+        }
+        let deadline = now + YIELD_AFTER;
+        while let Some(key) = self.ready.pop_front() {
+            self.run(key);
+            busy = true;
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        busy |= self.turn_disks();
+        if busy {
+            self.spin.worked(now);
+        }
+        Ok(busy)
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Connection(socket) if !self.draining => {
+                handshake::spawn(socket, self.exports.clone(), self.mailbox.clone(), &self.handshakes);
+            }
+            Message::Connection(_) => {}
+            Message::Session { stream, transmission, received } => self.welcome(stream, transmission, received),
+            Message::Disk { disk, message } => {
+                if let Some(disk) = self.disks.get_mut(disk) {
+                    disk.receive(message);
+                }
+            }
+            Message::Drain => {
+                self.draining = true;
+                let keys: Vec<Key> = self.sessions.entries().map(|(key, _)| key).collect();
+                for key in keys {
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.drain();
+                    }
+                    self.enqueue(key);
+                }
+            }
+        }
+    }
+
+    /// Takes over a client whose handshake is done.
+    fn welcome(&mut self, stream: Stream, transmission: Box<Transmission>, received: Vec<u8>) {
+        let Some(disk) = self.exports.disk_of(&transmission.export.name) else { return };
+        let disk = &mut self.disks[disk];
+        disk.refresh();
+        let key = self.sessions.insert_with(|key| Session::new(key, stream, transmission, disk, received));
+        if self.draining
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.drain();
+        }
+        self.enqueue(key);
+    }
+
+    /// Marks a session as having something to do.
+    fn enqueue(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.is_queued
+        {
+            session.is_queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn wait_finished(&mut self, token: u64) {
+        if token & DISK_BIT != 0 {
+            let disk = (token & (DISK_BIT - 1)) as usize;
+            if let Some(waits) = self.disk_waits.get_mut(disk) {
+                *waits = false;
+            }
+            return;
+        }
+        let key = Key::from_word(token & !WRITABLE_BIT);
+        if let Some(session) = self.sessions.get_mut(key) {
+            if token & WRITABLE_BIT != 0 {
+                session.waits_writable = false;
+            } else {
+                session.waits_readable = false;
+            }
+            self.enqueue(key);
+        }
+    }
+
+    /// Lets the disks work and hands out what they deliver.
+    fn turn_disks(&mut self) -> bool {
+        let mut busy = false;
+        for index in 0..self.disks.len() {
+            let disk = &mut self.disks[index];
+            if disk.is_idle() {
+                continue;
+            }
+            busy |= disk.turn();
+            while let Some(delivery) = self.disks[index].next_delivery() {
+                busy = true;
+                let key = delivery.ticket.session;
+                let Some(session) = self.sessions.get_mut(key) else { continue };
+                if let Err(hangup) = session.take(delivery, &mut self.disks[index]) {
+                    hangup.log();
+                    self.close(key);
+                } else {
+                    self.enqueue(key);
+                }
+            }
+        }
+        busy
+    }
+
+    /// Looks at the sessions that were busy a moment ago.
+    fn run_hot(&mut self) -> bool {
+        let mut busy = false;
+        for key in std::mem::take(&mut self.hot) {
+            busy |= self.run(key);
+        }
+        busy
+    }
+
+    /// Lets a session work. Returns whether it did anything.
+    fn run(&mut self, key: Key) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        session.is_queued = false;
+        let disk = &mut self.disks[session.disk];
+        let turn = session.run(disk, &mut self.buffer);
+        let worked = session.has_worked();
+        match turn {
+            Turn::Again => self.enqueue(key),
+            Turn::Idle => self.hot.push(key),
+            Turn::Blocked => self.wait(key, Interest::Writable),
+            Turn::Starved => {
+                session.is_queued = true;
+                self.starved.push_back(key);
+            }
+            Turn::Full => {}
+            Turn::Closed => self.close(key),
+        }
+        worked
+    }
+
+    /// Waits for a session's socket on the ring.
+    fn wait(&mut self, key: Key, interest: Interest) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (waits, bit) = match interest {
+            Interest::Readable => (&mut session.waits_readable, 0),
+            Interest::Writable => (&mut session.waits_writable, WRITABLE_BIT),
+        };
+        if std::mem::replace(waits, true) {
+            return;
+        }
+        if let Err(error) = self.ring.wait(session.stream.as_fd(), interest, key.to_word() | bit) {
+            tracing::error!("cannot wait for a client: {error}; closing its connection");
+            self.close(key);
+        }
+    }
+
+    fn close(&mut self, key: Key) {
+        let Some(mut session) = self.sessions.remove(key) else { return };
+        for (waits, bit) in [(session.waits_readable, 0), (session.waits_writable, WRITABLE_BIT)] {
+            if waits {
+                // A wait that is not forgotten ends by itself when the stream is shut down.
+                let _ = self.ring.forget(key.to_word() | bit);
+            }
+        }
+        let disk = &mut self.disks[session.disk];
+        session.close(disk, &mut self.buffer);
+    }
+
+    /// Polls for a moment. Returns whether something came.
+    fn spin(&mut self) -> io::Result<bool> {
+        if self.hot.len() > HOT_MAX || !self.spin.is_worthwhile() {
+            return Ok(false);
+        }
+        if self.hot.is_empty() && !self.disks.iter().any(Disk::is_waiting) {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        loop {
+            std::thread::yield_now();
+            let now = Instant::now();
+            if self.turn(now)? {
+                self.spin.succeeded();
+                return Ok(true);
+            }
+            if now - start >= self.spin.budget() {
+                self.spin.failed();
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Arms everything that can wake the worker. Returns whether there is work already.
+    fn prepare_to_sleep(&mut self) -> io::Result<bool> {
+        for key in std::mem::take(&mut self.hot) {
+            self.wait(key, Interest::Readable);
+        }
+        let mut work = !self.ready.is_empty();
+        for index in 0..self.disks.len() {
+            let disk = &mut self.disks[index];
+            if !disk.is_waiting() {
+                continue;
+            }
+            work |= disk.arm();
+            match disk.event() {
+                Some(event) if !self.disk_waits[index] => {
+                    self.ring.wait(event, Interest::Readable, DISK_BIT | index as u64)?;
+                    self.disk_waits[index] = true;
+                }
+                Some(_) => {}
+                None => work = true,
+            }
+        }
+        work |= self.ring.turn(&mut self.finished)?;
+        for token in std::mem::take(&mut self.finished) {
+            self.wait_finished(token);
+        }
+        Ok(work)
+    }
+}
