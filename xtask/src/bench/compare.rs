@@ -28,6 +28,9 @@ pub(crate) struct CompareArgs {
     /// Measured time of each run.
     #[arg(long)]
     seconds: Option<f64>,
+    /// How often a run is repeated that other processes disturbed; the least disturbed one counts.
+    #[arg(long, default_value_t = 1, value_name = "TIMES")]
+    patience: usize,
     /// Only scenarios with one of these names, or whose name contains one of these words.
     #[arg(long, value_delimiter = ',')]
     filter: Vec<String>,
@@ -154,6 +157,7 @@ fn plan(args: &CompareArgs, sockets: &Path) -> anyhow::Result<Plan> {
     Ok(Plan {
         tools: Tools::new(args.gateway.as_deref(), servers.contains(&Kind::Gateway))?,
         rounds,
+        patience: args.patience,
         duration: Duration::try_from_secs_f64(seconds).with_context(|| format!("--seconds {seconds}"))?,
         warm_up: Duration::from_secs_f64(warm_up),
         servers,
@@ -202,8 +206,8 @@ fn versions(plan: &Plan, scenarios: &[&Scenario]) -> Vec<(String, String)> {
 
 fn heading(plan: &Plan, versions: &[(String, String)]) -> String {
     let mut text = format!(
-        "release builds; {} rounds of {:?} after {:?} of warm-up, servers in turn; {} MiB in page cache; medians [min..max]\n\
-         {} cores, Linux {}; server µs/req is user + system time of the whole process (its CPU clock) per request\n\
+        "release builds; {} rounds of {:?} after {:?} of warm-up, servers in turn; {} MiB in page cache\n\
+         medians [min..max]; {} cores, Linux {}; server µs/req is user + system time of the whole process (its CPU clock) per request\n\
          gateway rate × and CPU ×: the gateway divided by that server, per round",
         plan.rounds,
         plan.duration,

@@ -2,14 +2,12 @@
 
 use super::load::Percentiles;
 use super::result::{Row, ScenarioResult, Verdict};
+use super::rounds::OTHERS_MAX;
 use super::stats::Summary;
 use super::table::Table;
 
 /// What a cell without a value shows.
 const NONE: &str = "-";
-
-/// Share of the machine that others may take before the report says so. Ticks are coarse: less means nothing.
-const OTHERS_MAX: f64 = 0.08;
 
 /// The table of one scenario.
 pub(crate) fn scenario(result: &ScenarioResult, file_system: &str) -> String {
