@@ -34,6 +34,7 @@ mod request;
 pub mod server;
 mod status_query;
 mod transmission;
+pub mod uri;
 mod validate;
 pub mod wire;
 
