@@ -207,7 +207,8 @@ fn versions(plan: &Plan, scenarios: &[&Scenario]) -> Vec<(String, String)> {
 fn heading(plan: &Plan, versions: &[(String, String)]) -> String {
     let mut text = format!(
         "release builds; {} rounds of {:?} after {:?} of warm-up, servers in turn; {} MiB in page cache\n\
-         medians [min..max]; {} cores, Linux {}; server µs/req is user + system time of the whole process (its CPU clock) per request\n\
+         medians [min..max]; {} cores, Linux {}\n\
+         server µs/req is user + system time of the whole process (its CPU clock) per request\n\
          gateway rate × and CPU ×: the gateway divided by that server, per round",
         plan.rounds,
         plan.duration,

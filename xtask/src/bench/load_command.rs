@@ -67,6 +67,7 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<()> {
             check: args.check,
             warm_up: Duration::try_from_secs_f64(args.warm_up)?,
             duration: Duration::try_from_secs_f64(args.seconds)?,
+            ..Job::new(args.pattern, args.seed)
         };
         let outcome = load::run(&args.uri, &job, server.as_ref())?;
         if args.json {

@@ -147,6 +147,7 @@ fn one_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) -> a
         check: if scenario.media == Media::Null { Check::Off } else { Check::Some },
         warm_up: plan.warm_up,
         duration: plan.duration,
+        ..Job::new(scenario.access, SEED)
     };
     match scenario.client {
         Client::Own => load::run(&server.target, &job, Some(&server.clock)),

@@ -143,16 +143,16 @@ impl Connection {
                 "the server closed the connection with {} requests open",
                 self.slots.busy_count()
             );
+            if self.note_latency && !measuring && phase.measuring.load(Ordering::Relaxed) {
+                measuring = true;
+                tally.samples.clear();
+            }
             let filled = held + received;
             let eaten = parser.feed(&buffer[..filled], &mut self.slots, &mut tally)?;
             held = filled - eaten;
             debug_assert!(held <= LEFT_MAX_BYTES, "the parser leaves less than a header");
             buffer.copy_within(eaten..filled, 0);
             tally.progress.finished.store(tally.finished, Ordering::Relaxed);
-            if self.note_latency && !measuring && phase.measuring.load(Ordering::Relaxed) {
-                measuring = true;
-                tally.samples.clear();
-            }
         }
     }
 

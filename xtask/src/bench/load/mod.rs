@@ -70,8 +70,10 @@ pub(crate) struct Job {
     pub check: Check,
     /// Time under load before the measurement.
     pub warm_up: Duration,
-    /// Time measured.
+    /// Time measured; longer when no request finishes in it.
     pub duration: Duration,
+    /// How long a server may take for any reply, and for its last replies with the checks that follow.
+    pub reply_max: Duration,
 }
 
 /// What came out of a run.
@@ -95,8 +97,8 @@ pub(crate) struct Outcome {
     pub latency: Option<Percentiles>,
 }
 
-/// How long a server may take for its last replies and the checks that follow.
-const DRAIN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
+/// How long a server may take for any reply, and for its last replies with the checks that follow.
+const REPLY_MAX: Duration = Duration::from_secs(20);
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an interrupt is looked for.
@@ -115,16 +117,21 @@ pub(crate) fn run(target: &Target, job: &Job, server: Option<&CpuClock>) -> anyh
     );
     let (streams, connections) = connect(target, job)?;
     let mut marks = None;
-    let samples = drive(connections, &streams, u64::MAX, |phase, progress, failed| {
+    let samples = drive(connections, &streams, u64::MAX, job.reply_max, |phase, progress, failed| {
         wait(job.warm_up, failed)?;
-        let before = Mark::take(progress, server)?;
         phase.measuring.store(true, Ordering::Relaxed);
+        let before = Mark::take(progress, server)?;
         wait(job.duration, failed)?;
-        marks = Some((before, Mark::take(progress, server)?));
+        let mut after = Mark::take(progress, server)?;
+        while after.finished == before.finished {
+            ensure!(after.at - before.at < job.reply_max, "{target}: no reply within {:?}", job.reply_max);
+            wait(TICK, failed)?;
+            after = Mark::take(progress, server)?;
+        }
+        marks = Some((before, after));
         Ok(())
     })?;
     let (before, after) = marks.context("the run ended before it was measured")?;
-    ensure!(after.finished > before.finished, "{target}: no request finished in {:?}", job.duration);
     Ok(before.outcome(&after, job, samples))
 }
 
@@ -154,7 +161,7 @@ pub(crate) fn fill(target: &Target, seed: u64) -> anyhow::Result<()> {
         size_bytes.is_multiple_of(u64::from(job.block_bytes)),
         "{size_bytes} bytes: not a multiple of 256 KiB"
     );
-    drive(vec![connection], &[unblock], limit, |_, progress, failed| {
+    drive(vec![connection], &[unblock], limit, job.reply_max, |_, progress, failed| {
         while progress[0].finished.load(Ordering::Relaxed) < limit {
             wait(TICK, failed)?;
         }
@@ -177,6 +184,7 @@ impl Job {
             check: Check::Some,
             warm_up: Duration::from_millis(300),
             duration: Duration::from_secs(1),
+            reply_max: REPLY_MAX,
         }
     }
 }
@@ -247,6 +255,7 @@ fn drive(
     connections: Vec<Connection>,
     streams: &[Stream],
     limit: u64,
+    reply_max: Duration,
     watch: impl FnOnce(&Phase, &[Progress], &mpsc::Receiver<anyhow::Error>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Samples> {
     let phase = Phase::default();
@@ -265,7 +274,7 @@ fn drive(
         drop(failure);
         let watched = watch(&phase, &progress, &failed);
         phase.stop.store(true, Ordering::Relaxed);
-        let drained = if watched.is_ok() { drained(&failed) } else { Ok(()) };
+        let drained = if watched.is_ok() { drained(&failed, reply_max) } else { Ok(()) };
         streams.iter().for_each(Stream::shutdown);
         let mut samples = Samples::default();
         for thread in threads {
@@ -297,12 +306,12 @@ fn serve(
 }
 
 /// Waits until every thread has ended.
-fn drained(failed: &mpsc::Receiver<anyhow::Error>) -> anyhow::Result<()> {
-    match failed.recv_timeout(DRAIN) {
+fn drained(failed: &mpsc::Receiver<anyhow::Error>, reply_max: Duration) -> anyhow::Result<()> {
+    match failed.recv_timeout(reply_max) {
         Ok(error) => Err(error),
         Err(mpsc::RecvTimeoutError::Disconnected) => Ok(()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            bail!("the server has not answered everything after {DRAIN:?}")
+            bail!("the server has not answered everything after {reply_max:?}")
         }
     }
 }
