@@ -38,7 +38,9 @@
 
 pub mod driver;
 pub mod error;
+mod helpers;
 mod instant;
+mod io_uring;
 pub mod limits;
 pub mod mem;
 mod memory;
@@ -46,6 +48,7 @@ mod null;
 pub mod property;
 pub mod queue;
 pub mod request;
+mod slots;
 pub mod sys;
 
 pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
@@ -57,7 +60,7 @@ pub use queue::{Now, Queue, QueueDead, Store, View};
 pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
 
 /// Every driver of this crate, in the order `gateway drivers` lists them.
-pub static DRIVERS: &[&dyn DriverType] = &[&memory::MEMORY, &null::NULL];
+pub static DRIVERS: &[&dyn DriverType] = &[&io_uring::IO_URING, &memory::MEMORY, &null::NULL];
 
 /// The driver called `name`.
 ///

@@ -73,12 +73,12 @@ impl Request {
         match &self.operation {
             Operation::Read(lease) => {
                 limits.check_transfer(offset, len)?;
-                fits(lease, len)
+                fits(lease, len, limits)
             }
             Operation::Write(lease) => {
                 limits.check_writable()?;
                 limits.check_transfer(offset, len)?;
-                fits(lease, len)
+                fits(lease, len, limits)
             }
             Operation::Flush => Ok(()),
             Operation::Discard => limits.check_discard(offset, len),
@@ -107,8 +107,11 @@ impl Operation {
     }
 }
 
-fn fits(lease: &Lease, len: u64) -> Result<(), Errno> {
-    if len <= lease.len() as u64 { Ok(()) } else { Err(Errno::INVALID) }
+/// The lease is long enough, and lies where the device can take it (regions begin at a page, which satisfies every
+/// alignment).
+fn fits(lease: &Lease, len: u64, limits: &Limits) -> Result<(), Errno> {
+    let aligned = lease.region_offset().is_multiple_of(limits.buffer_alignment_bytes as usize);
+    if aligned && len <= lease.len() as u64 { Ok(()) } else { Err(Errno::INVALID) }
 }
 
 /// A stretch of the disk with one status. Extents of an answer follow each other without gaps.
