@@ -320,3 +320,6 @@ fn accepted(header: &RequestHeader, flags: CommandFlags) -> Request {
     };
     Request { cookie: header.cookie, offset: header.offset, len, command }
 }
+
+#[cfg(test)]
+mod tests;
