@@ -12,11 +12,11 @@ use crate::{repo, sh, tidy};
 /// # Errors
 /// Some step found something. The others run all the same, and each says by itself what it found.
 pub fn run() -> Result<()> {
-    let steps: [(&str, fn() -> Result<()>); 4] =
-        [("format", format), ("tidy", tidy::run), ("clippy", clippy), ("documentation", documentation)];
+    let results =
+        [("format", format()), ("tidy", tidy::run()), ("clippy", clippy()), ("documentation", document())];
     let mut failed = Vec::new();
-    for (name, step) in steps {
-        if let Err(error) = step() {
+    for (name, result) in results {
+        if let Err(error) = result {
             eprintln!("{name}: {error:#}");
             failed.push(name);
         }
@@ -38,7 +38,7 @@ fn clippy() -> Result<()> {
     Ok(())
 }
 
-fn documentation() -> Result<()> {
+fn document() -> Result<()> {
     let doc = ["doc", "--quiet", "--workspace", "--no-deps", "--all-features", "--locked"];
     sh::run(repo::cargo()?.args(doc).env("RUSTDOCFLAGS", "--deny warnings"))
 }

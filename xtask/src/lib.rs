@@ -8,7 +8,7 @@
 //! | `test` | installs what the tests need and runs them all; what CI runs ([`test`](mod@test)) |
 //! | `fuzz` | replays corpora and looks for new inputs ([`fuzz`]) |
 //! | `boot` | boots a disk under software emulation ([`boot`]) |
-//! | `bench` | speed and CPU per request against other servers ([`bench`]) |
+//! | `bench` | speed and CPU per request against other servers ([`bench`](mod@bench)) |
 //!
 //! # What it is not
 //!
