@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use nbd::wire::cmd;
-use nbd::{Cookie, HeaderFormat, RequestHeader};
+use nbd::wire::{CommandFlags, cmd};
+use nbd::{Cookie, HeaderFormat, RequestHeader, Transmission};
 
 use super::latency::Samples;
 use super::pattern::{Check, Pattern, Random};
@@ -83,6 +83,7 @@ impl Offsets {
 /// A connection in the transmission phase.
 pub(crate) struct Connection {
     stream: Stream,
+    session: Transmission,
     slots: Slots,
     offsets: Offsets,
     command: u16,
@@ -97,8 +98,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Takes over `stream`, connection number `index` of `job`, after its handshake; the export has `size_bytes`.
-    pub(crate) fn new(stream: Stream, job: &Job, index: u64, size_bytes: u64) -> anyhow::Result<Self> {
+    /// Takes over `stream`, connection number `index` of `job`, after the handshake that agreed on `session`.
+    pub(crate) fn new(stream: Stream, session: Transmission, job: &Job, index: u64) -> anyhow::Result<Self> {
+        let size_bytes = session.export.size_bytes;
         let blocks = size_bytes / u64::from(job.block_bytes);
         ensure!(blocks > 0, "an export of {size_bytes} bytes has no block of {} bytes", job.block_bytes);
         // Sequential connections walk parts of their own; random ones share the whole export.
@@ -107,7 +109,9 @@ impl Connection {
         let (first_block, blocks) = if random { (0, blocks) } else { (share * index % blocks, share) };
         let random = random.then(|| Random::new(job.offset_seed ^ index << 56));
         Ok(Self {
+            header: Vec::with_capacity(session.header_format().len()),
             stream,
+            session,
             slots: Slots::new(job.depth, job.block_bytes),
             offsets: Offsets { first_block, blocks, next: 0, random },
             command: if job.access.is_write() { cmd::WRITE } else { cmd::READ },
@@ -115,7 +119,6 @@ impl Connection {
             pattern: Pattern::new(job.seed),
             check: job.check,
             note_latency: job.depth == 1,
-            header: Vec::with_capacity(HeaderFormat::Compact.len()),
             send: vec![0; SEND_BYTES],
             send_len: 0,
             written: VecDeque::new(),
@@ -126,7 +129,7 @@ impl Connection {
     /// Gives the latencies noted since the end of the warm-up.
     pub(crate) fn run(&mut self, phase: &Phase, progress: &Progress, limit: u64) -> anyhow::Result<Samples> {
         let payload_bytes = if self.command == cmd::READ { self.block_bytes } else { 0 };
-        let mut parser = Parser::new(self.pattern.clone(), self.check, payload_bytes);
+        let mut parser = Parser::new(self.session.replies, self.pattern.clone(), self.check, payload_bytes);
         let mut tally = Tally { progress, finished: 0, samples: Samples::default() };
         let mut buffer = vec![0; RECEIVE_BYTES];
         let (mut held, mut measuring, mut sent) = (0, false, 0);
@@ -172,12 +175,10 @@ impl Connection {
     }
 
     fn push_request(&mut self, cookie: u64, offset: u64) -> anyhow::Result<()> {
-        if self.send.len() - self.send_len < HeaderFormat::Compact.len() {
+        if self.send.len() - self.send_len < self.format().len() {
             self.flush()?;
         }
-        self.header.clear();
-        request(self.command, cookie, offset, self.block_bytes)
-            .encode(HeaderFormat::Compact, &mut self.header);
+        self.encode(self.command, cookie, offset, self.block_bytes);
         self.send[self.send_len..][..self.header.len()].copy_from_slice(&self.header);
         self.send_len += self.header.len();
         if self.command == cmd::WRITE {
@@ -185,6 +186,20 @@ impl Connection {
             self.remember(offset);
         }
         Ok(())
+    }
+
+    fn format(&self) -> HeaderFormat {
+        self.session.header_format()
+    }
+
+    /// Puts a request header into `self.header`.
+    fn encode(&mut self, kind: u16, cookie: u64, offset: u64, len_bytes: u32) {
+        // Extended requests say of each payload that it comes.
+        let announced = kind == cmd::WRITE && self.format() == HeaderFormat::Extended;
+        let flags = if announced { CommandFlags::PAYLOAD_LEN.bits() } else { 0 };
+        let request = RequestHeader { flags, kind, cookie: Cookie(cookie), offset, len: len_bytes.into() };
+        self.header.clear();
+        request.encode(self.format(), &mut self.header);
     }
 
     fn push_payload(&mut self, mut offset: u64) -> anyhow::Result<()> {
@@ -232,15 +247,10 @@ impl Connection {
 
     /// Takes leave of the server.
     pub(crate) fn disconnect(mut self) {
-        self.header.clear();
-        request(cmd::DISC, 0, 0, 0).encode(HeaderFormat::Compact, &mut self.header);
+        self.encode(cmd::DISC, 0, 0, 0);
         // The server may be gone already; then there is nobody to tell.
         let _ = self.stream.write_all(&self.header);
     }
-}
-
-fn request(command: u16, cookie: u64, offset: u64, len_bytes: u32) -> RequestHeader {
-    RequestHeader { flags: 0, kind: command, cookie: Cookie(cookie), offset, len: u64::from(len_bytes) }
 }
 
 impl Access {

@@ -3,7 +3,6 @@
 //! It is made to be cheap (about a microsecond of CPU per 4 KiB request at depth 32), because it shares the cores
 //! with the server it measures. It is not a conformance test: any surprise from the server ends the run.
 
-mod bytes;
 mod connection;
 mod handshake;
 mod latency;
@@ -153,9 +152,10 @@ pub(crate) fn probe(target: &Target) -> anyhow::Result<()> {
 pub(crate) fn fill(target: &Target, seed: u64) -> anyhow::Result<()> {
     let job = Job { block_bytes: 256 * 1024, access: Access::Write, ..Job::new(Access::Write, seed) };
     let mut stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
-    let size_bytes = handshake::negotiate(&mut stream, &target.export, job.replies)?.size_bytes;
+    let session = handshake::negotiate(&mut stream, &target.export, job.replies)?;
+    let size_bytes = session.export.size_bytes;
     let unblock = stream.try_clone()?;
-    let connection = Connection::new(stream, &job, 0, size_bytes)?;
+    let connection = Connection::new(stream, session, &job, 0)?;
     let limit = size_bytes / u64::from(job.block_bytes);
     ensure!(
         size_bytes.is_multiple_of(u64::from(job.block_bytes)),
@@ -239,11 +239,11 @@ fn connect(target: &Target, job: &Job) -> anyhow::Result<(Vec<Stream>, Vec<Conne
     for index in 0..job.connections as u64 {
         let mut stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
         stream.set_read_timeout(Some(HANDSHAKE))?;
-        let export = handshake::negotiate(&mut stream, &target.export, job.replies)
+        let session = handshake::negotiate(&mut stream, &target.export, job.replies)
             .with_context(|| format!("negotiating with {target}"))?;
         stream.set_read_timeout(None)?;
         streams.push(stream.try_clone()?);
-        connections.push(Connection::new(stream, job, index, export.size_bytes)?);
+        connections.push(Connection::new(stream, session, job, index)?);
     }
     Ok((streams, connections))
 }

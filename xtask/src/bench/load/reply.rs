@@ -1,18 +1,22 @@
-//! Takes replies out of the bytes of a connection, simple and structured, and checks their payload.
+//! Takes replies of any form out of the bytes of a connection, and checks their payload.
 //!
 //! The parser does no I/O. It eats what is complete, payloads piece by piece, and leaves less than one header.
 
 use std::time::Instant;
 
 use anyhow::{anyhow, bail, ensure};
+use nbd::client::ReplyHeader;
 use nbd::wire::{self, ReplyFlags, chunk};
+use nbd::{Cookie, ReplyMode};
 
-use super::bytes::{be16, be32, be64};
 use super::pattern::{Check, Pattern};
 use super::slots::Slots;
 
 /// The most bytes that [`Parser::feed`] can leave: a chunk header with its offset, less one.
-pub(crate) const LEFT_MAX_BYTES: usize = wire::STRUCTURED_REPLY_BYTES + 8 - 1;
+pub(crate) const LEFT_MAX_BYTES: usize = wire::EXTENDED_REPLY_BYTES + OFFSET_BYTES - 1;
+
+/// Length of the offset before the data of a chunk.
+const OFFSET_BYTES: usize = 8;
 
 /// A payload of which a part has not arrived.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +27,17 @@ struct Payload {
     ends_reply: bool,
 }
 
+/// The fields of a chunk's header.
+struct Chunk {
+    slot: usize,
+    kind: u16,
+    len: u64,
+    done: bool,
+}
+
 /// The parser of one connection.
 pub(crate) struct Parser {
+    mode: ReplyMode,
     pattern: Pattern,
     check: Check,
     /// Payload of a complete reply: the block size for reads, 0 for writes.
@@ -40,8 +53,8 @@ pub(crate) trait Finished {
 
 impl Parser {
     /// A parser for replies with `payload_bytes` each (0 for writes).
-    pub(crate) fn new(pattern: Pattern, check: Check, payload_bytes: u32) -> Self {
-        Self { pattern, check, payload_bytes, payload: None }
+    pub(crate) fn new(mode: ReplyMode, pattern: Pattern, check: Check, payload_bytes: u32) -> Self {
+        Self { mode, pattern, check, payload_bytes, payload: None }
     }
 
     /// Parses what is complete in `bytes` and gives the number of bytes eaten.
@@ -69,47 +82,49 @@ impl Parser {
     }
 
     fn header(&mut self, bytes: &[u8], slots: &mut Slots, to: &mut impl Finished) -> anyhow::Result<usize> {
-        if bytes.len() < wire::SIMPLE_REPLY_BYTES {
-            return Ok(0);
-        }
-        match be32(bytes, 0) {
-            wire::SIMPLE_REPLY_MAGIC => self.simple(bytes, slots, to),
-            wire::STRUCTURED_REPLY_MAGIC => self.chunk(bytes, slots, to),
-            magic => bail!("reply with bad magic {magic:#010x}: the stream is out of step"),
+        let decoded =
+            ReplyHeader::decode(self.mode, bytes).map_err(|violation| anyhow!("{}", violation.what))?;
+        let Some((header, header_bytes)) = decoded else { return Ok(0) };
+        match header {
+            ReplyHeader::Simple { cookie: Cookie(cookie), error } => {
+                let slot = slots.find(cookie)?;
+                let offset = slots.offset(slot);
+                ensure!(error == 0, "the server answers a request at {offset:#x} with error {error}");
+                self.begin(slot, offset, self.payload_bytes, true, slots, to)?;
+                Ok(header_bytes)
+            }
+            ReplyHeader::Chunk { cookie: Cookie(cookie), flags, kind, len, .. } => {
+                let slot = slots.find(cookie)?;
+                let done = ReplyFlags::from_bits_truncate(flags).contains(ReplyFlags::DONE);
+                let chunk = Chunk { slot, kind, len, done };
+                let eaten = self.chunk(&chunk, &bytes[header_bytes..], slots, to)?;
+                Ok(eaten.map_or(0, |eaten| header_bytes + eaten))
+            }
         }
     }
 
-    fn simple(&mut self, bytes: &[u8], slots: &mut Slots, to: &mut impl Finished) -> anyhow::Result<usize> {
-        let (error, slot) = (be32(bytes, 4), slots.find(be64(bytes, 8))?);
-        let offset = slots.offset(slot);
-        ensure!(error == 0, "the server answers a request at {offset:#x} with error {error}");
-        let len = self.payload_bytes;
-        self.begin(slot, offset, len, true, slots, to)?;
-        Ok(wire::SIMPLE_REPLY_BYTES)
-    }
-
-    fn chunk(&mut self, bytes: &[u8], slots: &mut Slots, to: &mut impl Finished) -> anyhow::Result<usize> {
-        if bytes.len() < wire::STRUCTURED_REPLY_BYTES {
-            return Ok(0);
-        }
-        let done = ReplyFlags::from_bits_truncate(be16(bytes, 4)).contains(ReplyFlags::DONE);
-        let (kind, slot, len) = (be16(bytes, 6), slots.find(be64(bytes, 8))?, be32(bytes, 16));
-        match kind {
-            chunk::NONE if len == 0 && done => {
-                self.begin(slot, slots.offset(slot), 0, true, slots, to)?;
-                Ok(wire::STRUCTURED_REPLY_BYTES)
+    /// `rest` is what follows the header; gives how much of it was eaten, or nothing when it is too short.
+    fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        rest: &[u8],
+        slots: &mut Slots,
+        to: &mut impl Finished,
+    ) -> anyhow::Result<Option<usize>> {
+        let &Chunk { slot, kind, len, done } = chunk;
+        let request_offset = slots.offset(slot);
+        match (kind, u32::try_from(len.saturating_sub(OFFSET_BYTES as u64))) {
+            (chunk::NONE, _) if len == 0 && done => {
+                self.begin(slot, request_offset, 0, true, slots, to)?;
+                Ok(Some(0))
             }
-            chunk::OFFSET_DATA if len > 8 => {
-                if bytes.len() < wire::STRUCTURED_REPLY_BYTES + 8 {
-                    return Ok(0);
-                }
-                self.begin(slot, be64(bytes, wire::STRUCTURED_REPLY_BYTES), len - 8, done, slots, to)?;
-                Ok(wire::STRUCTURED_REPLY_BYTES + 8)
+            (chunk::OFFSET_DATA, Ok(data_bytes)) if data_bytes > 0 => {
+                let Some(offset) = rest.first_chunk() else { return Ok(None) };
+                self.begin(slot, u64::from_be_bytes(*offset), data_bytes, done, slots, to)?;
+                Ok(Some(OFFSET_BYTES))
             }
-            chunk::OFFSET_HOLE => bail!("the server reports a hole: this image has none"),
-            _ => {
-                bail!("chunk of type {kind:#06x} with {len} bytes for a request at {:#x}", slots.offset(slot))
-            }
+            (chunk::OFFSET_HOLE, _) => bail!("the server reports a hole: this image has none"),
+            _ => bail!("chunk of type {kind:#06x} with {len} bytes for a request at {request_offset:#x}"),
         }
     }
 
@@ -204,7 +219,7 @@ mod tests {
 
     /// Feeds `stream` in pieces of `piece` bytes, as a socket would, and gives the number of finished requests.
     fn run(stream: &[u8], piece: usize, slots: &mut Slots) -> anyhow::Result<usize> {
-        let mut parser = Parser::new(Pattern::new(1), Check::Full, BLOCK);
+        let mut parser = Parser::new(ReplyMode::Structured, Pattern::new(1), Check::Full, BLOCK);
         let (mut count, mut held) = (Count::default(), Vec::new());
         for part in stream.chunks(piece) {
             held.extend(part);
@@ -262,6 +277,6 @@ mod tests {
             failure(|cookie| data_chunk(ReplyFlags::DONE.bits(), cookie, 256, 512))
                 .contains("for a request at 0x0")
         );
-        assert!(failure(|_| vec![0; 16]).contains("out of step"));
+        assert!(failure(|_| vec![0; 16]).contains("wrong magic"));
     }
 }

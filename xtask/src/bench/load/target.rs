@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use nbd::uri::{Transport, UnixSocket, Uri, UriTls};
 
 /// Address and export of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,36 +32,26 @@ pub(crate) enum Address {
 impl FromStr for Target {
     type Err = anyhow::Error;
 
-    /// Takes `nbd+unix:///EXPORT?socket=PATH` and `nbd://HOST[:PORT]/EXPORT`, without percent escapes.
-    fn from_str(uri: &str) -> anyhow::Result<Self> {
-        if let Some(rest) = uri.strip_prefix("nbd+unix:///") {
-            let (export, path) = rest
-                .split_once("?socket=")
-                .with_context(|| format!("{uri}: no socket named; write nbd+unix:///?socket=PATH"))?;
-            return Ok(Self { address: Address::Unix(path.into()), export: export.into() });
-        }
-        let Some(rest) = uri.strip_prefix("nbd://") else {
-            bail!("{uri}: not an NBD URI; write nbd+unix:///?socket=PATH or nbd://HOST:PORT/")
+    /// Takes an NBD URI without TLS.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let uri: Uri = text.parse().with_context(|| format!("{text} (write nbd+unix:///?socket=PATH)"))?;
+        ensure!(uri.tls != UriTls::Required, "{text}: the load generator does not speak TLS");
+        let address = match uri.transport {
+            Transport::Unix(UnixSocket::Path(path)) => Address::Unix(path),
+            Transport::Tcp { host, port } => Address::Tcp(host, port),
+            _ => bail!("{text}: the load generator takes Unix sockets with a path, and TCP"),
         };
-        let (host, export) = rest.split_once('/').unwrap_or((rest, ""));
-        // A colon inside brackets belongs to an IPv6 address.
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().with_context(|| format!("{uri}: bad port {port}"))?)
-            }
-            _ => (host, 10809),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Self { address: Address::Tcp(host.into(), port), export: export.into() })
+        Ok(Self { address, export: uri.export })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Address::Unix(path) => write!(f, "nbd+unix:///{}?socket={}", self.export, path.display()),
-            Address::Tcp(host, port) => write!(f, "nbd://{host}:{port}/{}", self.export),
-        }
+        let transport = match &self.address {
+            Address::Unix(path) => Transport::Unix(UnixSocket::Path(path.clone())),
+            Address::Tcp(host, port) => Transport::Tcp { host: host.clone(), port: *port },
+        };
+        Uri::new(transport, self.export.as_str()).fmt(f)
     }
 }
 
@@ -144,18 +135,20 @@ mod tests {
     fn uris_survive_a_round_trip() {
         for uri in ["nbd+unix:///?socket=/tmp/s", "nbd+unix:///disk?socket=/tmp/s", "nbd://localhost:10810/a"]
         {
-            assert_eq!(uri.parse::<Target>().unwrap().to_string(), uri);
+            let target: Target = uri.parse().unwrap();
+            assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
         }
     }
 
     #[test]
-    fn a_tcp_uri_without_port_means_10809() {
-        let target: Target = "nbd://[::1]".parse().unwrap();
-        assert_eq!(target.address, Address::Tcp("::1".into(), 10809));
+    fn a_path_alone_is_refused_with_an_example() {
+        let error = format!("{:#}", "/tmp/s".parse::<Target>().unwrap_err());
+        assert!(error.contains("nbd+unix:///?socket="), "{error}");
     }
 
     #[test]
-    fn a_path_alone_is_refused() {
-        assert!("/tmp/s".parse::<Target>().unwrap_err().to_string().contains("not an NBD URI"));
+    fn what_cannot_be_reached_is_refused() {
+        assert!("nbds://localhost".parse::<Target>().is_err());
+        assert!("nbd+vsock://2".parse::<Target>().is_err());
     }
 }
