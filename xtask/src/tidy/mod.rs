@@ -64,7 +64,7 @@ pub fn run() -> Result<()> {
         eprintln!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("tidy: {} findings in {} files", findings.len(), files.len());
+        bail!("{} findings in {} files", findings.len(), files.len());
     }
     eprintln!("tidy: {} files are clean", files.len());
     Ok(())
