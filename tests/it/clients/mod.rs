@@ -1,0 +1,3 @@
+//! Real clients against the gateway.
+
+mod nbdinfo;

@@ -1,0 +1,3 @@
+//! End-to-end tests: one program, a module per subject.
+
+mod clients;

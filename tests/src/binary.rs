@@ -1,0 +1,99 @@
+//! Where the gateway's program is: built when it is missing or older than its sources.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The gateway's program, in the profile in which the tests were built.
+///
+/// `GATEWAY_TESTS_BINARY` names another one, which is then used as it is. The program is looked for once per
+/// process.
+///
+/// # Panics
+/// It cannot be built.
+pub(crate) fn gateway() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("GATEWAY_TESTS_BINARY") {
+        Some(path) => path.into(),
+        None => find(None, "").unwrap_or_else(|error| panic!("no gateway to test: {error:#}")),
+    })
+}
+
+/// Builds the gateway in a target folder of its own below that of the tests, with features of its own.
+///
+/// # Errors
+/// It cannot be built.
+pub(crate) fn gateway_with(features: &str) -> Result<PathBuf> {
+    find(Some(features), features)
+}
+
+fn find(subfolder: Option<&str>, features: &str) -> Result<PathBuf> {
+    let (target, profile) = target_folder()?;
+    let target = subfolder.map_or(target.clone(), |name| target.join(name));
+    let binary = target.join(&profile).join("gateway");
+    if modified(&binary) < newest_source()? {
+        build(&target, &profile, features)?;
+    }
+    ensure!(binary.exists(), "cargo built no {}", binary.display());
+    Ok(binary)
+}
+
+/// The target folder and the profile's folder in it, from where this program lies: `TARGET/PROFILE/deps/PROGRAM`.
+fn target_folder() -> Result<(PathBuf, String)> {
+    let program = std::env::current_exe().context("where this program lies is unknown")?;
+    let mut folders = program.ancestors().skip(1);
+    let profile = folders
+        .by_ref()
+        .find(|folder| !folder.ends_with("deps") && !folder.ends_with("examples"))
+        .context("this program is in no target folder")?;
+    let target = profile.parent().context("this program is in no target folder")?;
+    let name = profile.file_name().context("this program is in no target folder")?;
+    Ok((target.to_owned(), name.to_string_lossy().into_owned()))
+}
+
+fn build(target: &Path, profile: &str, features: &str) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace()).args(["build", "--quiet", "--package", "gateway", "--bin", "gateway"]);
+    command.arg("--target-dir").arg(target).args(["--features", features]);
+    // The folder of the profile `dev` is called otherwise than the profile.
+    command.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// When the newest file was changed that the gateway may be made of.
+fn newest_source() -> Result<SystemTime> {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for path in ["Cargo.lock", "gateway/Cargo.toml", "drivers/Cargo.toml", "nbd/Cargo.toml"] {
+        newest = newest.max(modified(&workspace().join(path)));
+    }
+    let mut folders: Vec<PathBuf> =
+        ["gateway/src", "drivers/src", "nbd/src"].iter().map(|path| workspace().join(path)).collect();
+    while let Some(folder) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in entries {
+            let path = entry.context("folder of sources")?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                newest = newest.max(modified(&path));
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// When a file was changed; the beginning of time if it is not there.
+fn modified(path: &Path) -> SystemTime {
+    path.metadata().and_then(|facts| facts.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
