@@ -9,9 +9,15 @@ mod slab;
 mod worker;
 
 fn main() -> std::process::ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
     match server::quick() {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => { eprintln!("gateway: {error}"); std::process::ExitCode::FAILURE }
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }

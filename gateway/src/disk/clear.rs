@@ -45,7 +45,8 @@ impl Disk {
                     self.deliver(ticket, super::What::Done(Ok(())));
                     return;
                 };
-                (next, end) = inner_blocks(next, end, u64::from(discard.alignment_bytes), self.limits.capacity_bytes);
+                (next, end) =
+                    inner_blocks(next, end, u64::from(discard.alignment_bytes), self.limits.capacity_bytes);
             }
             Clear::Zero { no_unmap, fast } => {
                 let able = self.limits.write_zeroes.filter(|zeroes| {
@@ -83,7 +84,11 @@ impl Disk {
                 return;
             }
             let (what, start, end, by_writing) = (clear.what, clear.next, clear.end, clear.by_writing);
-            let done = if by_writing { self.write_zero_part(key, start, end) } else { self.clear_part(key, what, start, end) };
+            let done = if by_writing {
+                self.write_zero_part(key, start, end)
+            } else {
+                self.clear_part(key, what, start, end)
+            };
             let Some(done) = done else {
                 self.give_way(key);
                 return;

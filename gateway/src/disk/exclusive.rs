@@ -113,7 +113,13 @@ impl Exclusive {
     pub(super) fn new(worker: usize, pool: &Pool, limits: Limits) -> Exclusive {
         let alignment = limits.request_alignment_bytes as usize;
         let scratch = if alignment > 1 { pool.lease(alignment) } else { None };
-        Exclusive { worker, scratch, waiting_for_scratch: VecDeque::new(), held: Vec::new(), parked: VecDeque::new() }
+        Exclusive {
+            worker,
+            scratch,
+            waiting_for_scratch: VecDeque::new(),
+            held: Vec::new(),
+            parked: VecDeque::new(),
+        }
     }
 
     /// Whether a change of the range has to wait.
@@ -215,7 +221,9 @@ impl Disk {
         let mut answers = Vec::new();
         let parked = &self.exclusive.parked;
         for held in self.exclusive.held.iter_mut().filter(|held| !held.answered) {
-            let inside = |flight: &(Key, &Flight)| flight.1.writes && held.block.touches(flight.1.offset, flight.1.len);
+            let inside = |flight: &(Key, &Flight)| {
+                flight.1.writes && held.block.touches(flight.1.offset, flight.1.len)
+            };
             let is_parked = |key: Key| parked.iter().any(|request| request.id == RequestId(key.to_word()));
             if !self.flights.entries().any(|flight| inside(&flight) && !is_parked(flight.0)) {
                 held.answered = true;

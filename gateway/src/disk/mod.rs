@@ -21,7 +21,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use drivers::{
-    Completion, Errno, Extent, Lease, Limits, Operation, Outcome, Pool, Queue, Request, RequestFlags, RequestId, Store,
+    Completion, Errno, Extent, Lease, Limits, Operation, Outcome, Pool, Queue, Request, RequestFlags,
+    RequestId, Store,
 };
 
 use crate::session::output::Body;
@@ -57,11 +58,20 @@ pub(crate) struct Ticket {
 /// What a client asked for, for its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
-    Read { whole_chunk: bool },
-    Write { fua: bool },
+    Read {
+        whole_chunk: bool,
+    },
+    Write {
+        fua: bool,
+    },
     Flush,
-    Trim { fua: bool },
-    Zero { fua: bool, fast: bool },
+    Trim {
+        fua: bool,
+    },
+    Zero {
+        fua: bool,
+        fast: bool,
+    },
     Cache,
     Status,
     /// The session reads something again for itself.

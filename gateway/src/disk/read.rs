@@ -141,7 +141,8 @@ impl Disk {
                 self.finish_read_if_over(key);
                 return Pumped::Exhausted;
             }
-            if op.in_flight >= PARTS_IN_FLIGHT || read.asking || read.parts.len() >= PARTS_IN_FLIGHT as usize {
+            if op.in_flight >= PARTS_IN_FLIGHT || read.asking || read.parts.len() >= PARTS_IN_FLIGHT as usize
+            {
                 return Pumped::Waiting;
             }
             if let Some(pumped) = self.pump_part(key) {
@@ -152,7 +153,9 @@ impl Disk {
 
     /// Starts the next part; `None` means: go on with the one after it.
     fn pump_part(&mut self, key: Key) -> Option<Pumped> {
-        let Some(State::Read(read)) = self.ops.get(key).map(|op| &op.state) else { return Some(Pumped::Exhausted) };
+        let Some(State::Read(read)) = self.ops.get(key).map(|op| &op.state) else {
+            return Some(Pumped::Exhausted);
+        };
         let (offset, left) = (read.next, read.stop - read.next);
         if read.holes && read.plan.is_empty() {
             return self.ask_status(key, offset, left);
@@ -288,7 +291,10 @@ impl Disk {
                 continue;
             }
             if let Some((offset, body)) = read.cut(part) {
-                self.deliveries.push_back(super::Delivery { ticket: op.ticket, what: What::Data { offset, body, last } });
+                self.deliveries.push_back(super::Delivery {
+                    ticket: op.ticket,
+                    what: What::Data { offset, body, last },
+                });
             }
         }
         if complete && read.parts.is_empty() && op.in_flight == 0 {
@@ -380,7 +386,9 @@ impl ReadOp {
         }
         let (skip, len) = ((start - part.offset) as usize, (end - start) as usize);
         let body = match part.body? {
-            Body::Lease { lease, start: at, .. } => Body::Lease { lease, start: at + skip, len, offset: start },
+            Body::Lease { lease, start: at, .. } => {
+                Body::Lease { lease, start: at + skip, len, offset: start }
+            }
             Body::Store { .. } => Body::Store { offset: start, len },
             _ => Body::Zero { len },
         };

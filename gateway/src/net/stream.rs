@@ -1,5 +1,8 @@
 //! [`Stream`]: a connected byte stream, read and written without ever waiting.
-#![expect(unsafe_code, reason = "payload memory may change at any time, so it cannot be an IoSlice of the standard library")]
+#![expect(
+    unsafe_code,
+    reason = "payload memory may change at any time, so it cannot be an IoSlice of the standard library"
+)]
 
 use std::io;
 use std::marker::PhantomData;

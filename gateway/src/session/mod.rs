@@ -107,8 +107,10 @@ pub(crate) struct Session {
     /// Waits that are armed on the data ring.
     pub(crate) waits_readable: bool,
     pub(crate) waits_writable: bool,
-    /// It is in one of the worker's lists already.
+    /// It is in the worker's list of sessions with something to do, or of those that wait for a lease.
     pub(crate) is_queued: bool,
+    /// It is in the worker's list of sessions that were busy a moment ago.
+    pub(crate) is_hot: bool,
 }
 
 impl Session {
@@ -142,6 +144,7 @@ impl Session {
             waits_readable: false,
             waits_writable: false,
             is_queued: false,
+            is_hot: false,
         }
     }
 
@@ -224,7 +227,8 @@ impl Session {
         if self.draining {
             return Some(Turn::Full);
         }
-        if self.operations >= OPERATIONS_MAX || self.operation_bytes >= BYTES_MAX || self.open_reply.is_some() {
+        if self.operations >= OPERATIONS_MAX || self.operation_bytes >= BYTES_MAX || self.open_reply.is_some()
+        {
             return Some(Turn::Full);
         }
         if self.turn_requests >= TURN_REQUESTS || self.turn_bytes >= TURN_BYTES {
@@ -269,7 +273,9 @@ impl Session {
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Err(Hangup::left()),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(Hangup::left()),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    return Err(Hangup::left());
+                }
                 Err(error) => return Err(Hangup::because(format!("cannot send: {error}"))),
             }
         }

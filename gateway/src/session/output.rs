@@ -40,7 +40,10 @@ impl Body {
     pub(crate) fn len(&self) -> usize {
         match self {
             Body::Empty => 0,
-            Body::Lease { len, .. } | Body::Store { len, .. } | Body::Zero { len } | Body::Again { len, .. } => *len,
+            Body::Lease { len, .. }
+            | Body::Store { len, .. }
+            | Body::Zero { len }
+            | Body::Again { len, .. } => *len,
         }
     }
 
@@ -159,7 +162,8 @@ impl Output {
     pub(crate) fn flush(&mut self, stream: &Stream, store: Option<&dyn Store>) -> io::Result<Flushed> {
         self.blocked = false;
         while let Some(first) = self.entries.front() {
-            if let (Body::Again { offset, len }, true) = (&first.body, self.front_sent == first.front.as_bytes().len())
+            if let (Body::Again { offset, len }, true) =
+                (&first.body, self.front_sent == first.front.as_bytes().len())
             {
                 return Ok(Flushed::ReadAgain { offset: *offset, len: *len });
             }

@@ -25,7 +25,11 @@ impl Session {
     }
 
     /// Passes on what has arrived.
-    pub(super) fn payload(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Result<Received, Hangup> {
+    pub(super) fn payload(
+        &mut self,
+        disk: &mut Disk,
+        buffer: &mut ReceiveBuffer,
+    ) -> Result<Received, Hangup> {
         let Receiving::Payload(payload) = &mut self.input.state else { return Ok(Received::NeedMore) };
         if payload.filling.is_some() {
             return Ok(self.fill_lease(disk, buffer));
@@ -60,7 +64,9 @@ impl Session {
                 return Received::NeedMore;
             }
         }
-        let Some((lease, lead, len)) = disk.write_lease(payload.offset, want) else { return Received::Starved };
+        let Some((lease, lead, len)) = disk.write_lease(payload.offset, want) else {
+            return Received::Starved;
+        };
         payload.left -= len as u64;
         payload.filling = Some(Filling { lease, lead, len, got: 0 });
         self.fill_lease(disk, buffer)
@@ -77,7 +83,9 @@ impl Session {
         if filling.got < filling.len {
             return Received::NeedMore;
         }
-        let Some(Filling { lease, lead, len, .. }) = payload.filling.take() else { return Received::NeedMore };
+        let Some(Filling { lease, lead, len, .. }) = payload.filling.take() else {
+            return Received::NeedMore;
+        };
         let (ticket, offset) = (payload.ticket, payload.offset);
         payload.offset += len as u64;
         let operation = match payload.operation {
@@ -106,7 +114,8 @@ impl Session {
             }
             (None, Some(errno)) => self.reply_error(&payload.ticket, errno),
             (None, None) => {
-                let head = self.transmission.replies.success(nbd::Cookie(payload.ticket.tag), payload.ticket.offset);
+                let head =
+                    self.transmission.replies.success(nbd::Cookie(payload.ticket.tag), payload.ticket.offset);
                 self.output.push(head, super::output::Body::Empty);
             }
         }

@@ -78,7 +78,10 @@ impl Session {
     /// Adds data of a read, in the form the client understands.
     pub(super) fn reply_data(&mut self, ticket: &Ticket, offset: u64, body: Body, last: bool) {
         let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
-        #[expect(clippy::cast_possible_truncation, reason = "parts are at most 1 GiB, reads at most u32::MAX")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "parts are at most 1 GiB, reads at most u32::MAX"
+        )]
         let (len, whole) = (body.len() as u32, ticket.len as u32);
         let in_one = !replies.is_chunked() || ticket.verb == Verb::Read { whole_chunk: true };
         if !in_one {
@@ -127,7 +130,12 @@ impl Session {
         Some(self.status_queries.swap_remove(at))
     }
 
-    fn reply_done(&mut self, ticket: &Ticket, result: Result<(), DeviceErrno>, disk: &Disk) -> Result<(), Hangup> {
+    fn reply_done(
+        &mut self,
+        ticket: &Ticket,
+        result: Result<(), DeviceErrno>,
+        disk: &Disk,
+    ) -> Result<(), Hangup> {
         if ticket.verb == Verb::Status {
             self.take_status_query(ticket.tag);
         }
@@ -215,7 +223,9 @@ impl Session {
         self.refilling = false;
         match delivery.what {
             What::Data { body, .. } => self.output.refill(body),
-            What::Done(Err(errno)) => return Err(Hangup::because(format!("cannot read data again: {errno}"))),
+            What::Done(Err(errno)) => {
+                return Err(Hangup::because(format!("cannot read data again: {errno}")));
+            }
             _ => {}
         }
         Ok(())

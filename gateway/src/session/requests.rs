@@ -49,7 +49,9 @@ impl Session {
                 Ok(got) => return Ok(got),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Err(Hangup::left()),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    return Err(Hangup::left());
+                }
                 Err(error) => return Err(Hangup::because(format!("cannot receive: {error}"))),
             }
         }
@@ -61,7 +63,11 @@ impl Session {
     }
 
     /// Deals with the next request, or the next piece of a payload.
-    pub(super) fn next_request(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Result<Received, Hangup> {
+    pub(super) fn next_request(
+        &mut self,
+        disk: &mut Disk,
+        buffer: &mut ReceiveBuffer,
+    ) -> Result<Received, Hangup> {
         match &mut self.input.state {
             Receiving::Header => self.header(disk, buffer),
             Receiving::Skip { .. } => Ok(self.skip(buffer)),
@@ -75,7 +81,8 @@ impl Session {
         if bytes.len() < format.len() {
             return Ok(Received::NeedMore);
         }
-        let header = RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
+        let header =
+            RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
         match validate(&header, &self.transmission) {
             Verdict::Accept(request) => self.request(disk, buffer, &request),
             Verdict::Refuse { errno, message, payload_bytes } => {
@@ -97,7 +104,8 @@ impl Session {
         if *left > 0 {
             return Received::NeedMore;
         }
-        let (cookie, offset, errno, message) = (refusal.cookie, refusal.offset, refusal.errno, refusal.message);
+        let (cookie, offset, errno, message) =
+            (refusal.cookie, refusal.offset, refusal.errno, refusal.message);
         self.input.state = Receiving::Header;
         tracing::debug!("refusing a request: {message}");
         self.reply_refusal(cookie, offset, errno, message);
@@ -120,7 +128,9 @@ impl Session {
         };
         let empty = request.len == 0;
         match request.command {
-            Command::Read { .. } | Command::Trim { .. } | Command::Cache | Command::WriteZeroes { .. } if empty => {
+            Command::Read { .. } | Command::Trim { .. } | Command::Cache | Command::WriteZeroes { .. }
+                if empty =>
+            {
                 let ticket = ticket(Verb::Cache);
                 self.succeed(&ticket);
             }
@@ -221,7 +231,9 @@ impl Session {
         let header = self.input.format.len();
         // `validate` bounds the payload to a few words.
         let payload = usize::try_from(payload_bytes.unwrap_or(0)).unwrap_or(0);
-        let Some(bytes) = buffer.filled().get(header..header + payload) else { return Ok(Received::NeedMore) };
+        let Some(bytes) = buffer.filled().get(header..header + payload) else {
+            return Ok(Received::NeedMore);
+        };
         let query = StatusQuery::decode(request, bytes, &self.transmission);
         buffer.consume(header + payload);
         match query {
@@ -271,5 +283,4 @@ impl Session {
         self.start_payload(disk, ticket, fua);
         Ok(Received::Request)
     }
-
 }

@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nbd::Transmission;
-use tokio::io::Interest as Readiness;
-use tokio::io::unix::AsyncFd;
 
 use crate::disk::Disk;
 use crate::exports::ExportTable;
@@ -67,7 +65,7 @@ pub(crate) struct Worker {
 
 /// Runs the worker until it has been drained.
 pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
-    let wake = AsyncFd::with_interest(worker.mailbox.wake().as_fd().try_clone_to_owned()?, Readiness::READABLE)?;
+    let wake = worker.mailbox.wake().watch()?;
     let mut yielded = Instant::now();
     loop {
         let now = Instant::now();
@@ -160,7 +158,9 @@ impl Worker {
                 handshake::spawn(socket, self.exports.clone(), self.mailbox.clone(), &self.handshakes);
             }
             Message::Connection(_) => {}
-            Message::Session { stream, transmission, received } => self.welcome(stream, transmission, received),
+            Message::Session { stream, transmission, received } => {
+                self.welcome(stream, transmission, received)
+            }
             Message::Disk { disk, message } => {
                 if let Some(disk) = self.disks.get_mut(disk) {
                     disk.receive(message);
@@ -250,6 +250,9 @@ impl Worker {
     fn run_hot(&mut self) -> bool {
         let mut busy = false;
         for key in std::mem::take(&mut self.hot) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.is_hot = false;
+            }
             busy |= self.run(key);
         }
         busy
@@ -264,7 +267,11 @@ impl Worker {
         let worked = session.has_worked();
         match turn {
             Turn::Again => self.enqueue(key),
-            Turn::Idle => self.hot.push(key),
+            Turn::Idle if session.is_hot => {}
+            Turn::Idle => {
+                session.is_hot = true;
+                self.hot.push(key);
+            }
             Turn::Blocked => self.wait(key, Interest::Writable),
             Turn::Starved => {
                 session.is_queued = true;
@@ -330,6 +337,9 @@ impl Worker {
     /// Arms everything that can wake the worker. Returns whether there is work already.
     fn prepare_to_sleep(&mut self) -> io::Result<bool> {
         for key in std::mem::take(&mut self.hot) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.is_hot = false;
+            }
             self.wait(key, Interest::Readable);
         }
         let mut work = !self.ready.is_empty();

@@ -1,9 +1,15 @@
 //! [`Wake`]: an eventfd.
-#![expect(unsafe_code, reason = "eventfd(2) has no safe face in the standard library")]
+#![expect(
+    unsafe_code,
+    reason = "eventfd(2) has no safe face in the standard library, watching it none in tokio"
+)]
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// An eventfd that is only ever counted up: whoever waits for it watches for edges, so nobody needs to read it.
 #[derive(Debug)]
@@ -26,16 +32,17 @@ impl Wake {
     pub(crate) fn ring(&self) {
         let _ = (&self.file).write(&1u64.to_ne_bytes());
     }
+
+    /// Lets the runtime of the calling thread watch for edges.
+    pub(crate) fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.file.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by the `AsyncFd` itself, which never replaces or closes it while registered.
+        unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+    }
 }
 
 impl AsFd for Wake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-}
-
-impl AsRawFd for Wake {
-    fn as_raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
     }
 }
