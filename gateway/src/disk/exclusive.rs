@@ -146,7 +146,7 @@ impl Disk {
     ) -> Option<(usize, usize)> {
         let mask = u64::from(self.limits.request_alignment_bytes) - 1;
         let end = offset + len as u64;
-        let first = (offset + mask & !mask).min(end);
+        let first = ((offset + mask) & !mask).min(end);
         let last = if end == self.limits.capacity_bytes { end } else { end & !mask };
         let piece = |from: u64, to: u64| {
             let mut bytes = vec![0; (to - from) as usize].into_boxed_slice();

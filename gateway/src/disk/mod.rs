@@ -233,7 +233,8 @@ impl Disk {
 
     /// The next thing to tell a client, if it is for this session.
     pub(crate) fn next_delivery_for(&mut self, session: Key) -> Option<Delivery> {
-        self.deliveries.pop_front_if(|delivery| delivery.ticket.session == session)
+        let is_next = self.deliveries.front().is_some_and(|delivery| delivery.ticket.session == session);
+        if is_next { self.deliveries.pop_front() } else { None }
     }
 
     /// Hands requests to the driver, takes completions, and moves operations on. Returns whether anything happened.
@@ -294,9 +295,8 @@ impl Disk {
 
     /// Moves an operation on that gave way.
     fn step(&mut self, key: Key) {
-        match self.ops.get(key).map(|op| &op.state) {
-            Some(State::Clear(_)) => self.step_clear(key),
-            _ => {}
+        if let Some(State::Clear(_)) = self.ops.get(key).map(|op| &op.state) {
+            self.step_clear(key);
         }
     }
 

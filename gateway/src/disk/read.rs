@@ -344,7 +344,7 @@ impl ReadOp {
             start,
             end,
             next: start & !mask,
-            stop: (end + mask & !mask).min(limits.capacity_bytes.max(end)),
+            stop: ((end + mask) & !mask).min(limits.capacity_bytes.max(end)),
             order,
             holes: false,
             discard: false,

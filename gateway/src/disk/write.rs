@@ -45,7 +45,7 @@ impl Disk {
             return left;
         }
         let mask = u64::from(self.limits.request_alignment_bytes) - 1;
-        (offset + available & !mask).saturating_sub(offset)
+        ((offset + available) & !mask).saturating_sub(offset)
     }
 
     /// A lease for the next part of a write, at `offset`, of at most `len` bytes; with it how many bytes of it come

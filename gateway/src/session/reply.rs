@@ -194,7 +194,7 @@ impl Session {
             return Ok(false);
         }
         let alignment = disk.limits().request_alignment_bytes as usize;
-        let len = len.min(crate::disk::PART_BYTES / 2).max(1);
+        let len = len.clamp(1, crate::disk::PART_BYTES / 2);
         let ticket = Ticket { session: self.key, tag: 0, offset, len: len as u64, verb: Verb::Refill };
         let answer = if alignment == 1 { disk.read_short(ticket) } else { ReadNow::Split };
         match answer {
