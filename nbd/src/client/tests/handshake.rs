@@ -268,6 +268,24 @@ fn breaches_in_option_replies_are_noticed() {
 }
 
 #[test]
+fn an_old_server_is_asked_by_name_but_not_after_extended_headers() {
+    let unsupported = || (opt::GO, rep::ERR_UNSUP, vec![]);
+    let mut input = server_says(&[unsupported()]);
+    assert!(matches!(hear(plain(), &input), State::NeedMore));
+    input.extend_from_slice(&[0; 9]);
+    input.push(1);
+    assert!(matches!(hear(plain(), &input), State::NeedMore), "zeroes follow, which were not declined");
+    input.extend_from_slice(&[0; 124]);
+    assert!(matches!(hear(plain(), &input), State::Done(Answered::Open(_))));
+
+    let mut config = plain();
+    config.wanted |= Wanted::EXTENDED_HEADERS;
+    let input = server_says(&[(opt::EXTENDED_HEADERS, rep::ACK, vec![]), unsupported()]);
+    let state = hear(config, &input);
+    assert!(matches!(state, State::Close(Failure::Refused { option: opt::GO, .. })), "{state:?}");
+}
+
+#[test]
 fn unknown_infos_are_ignored() {
     let export = Info::Export { size_bytes: 1, flags: TransmissionFlags::HAS_FLAGS }.encode();
     let input = server_says(&[

@@ -274,6 +274,8 @@ fn breaches_about_headers_are_noticed() {
     breaks(ReplyMode::Simple, r, &[ReplyMode::Simple.success(Cookie(1), 0).as_bytes()]);
     let w = request(Command::Write { fua: false }, 0, 512);
     breaks(ReplyMode::Extended, w, &[ReplyMode::Simple.success(w.cookie, 0).as_bytes()]);
+    let late = raw(ReplyMode::Structured, 0, chunk::ERROR, &w, b"\0\0\0\x05\0\0");
+    breaks(ReplyMode::Structured, w, &[&late, ReplyMode::Simple.success(w.cookie, 0).as_bytes()]);
     let told = hear(ReplyMode::Structured, w, ReplyMode::Simple.success(w.cookie, 0).as_bytes()).unwrap();
     assert_eq!(finished(&told), &Ok(()), "a simple reply without payload stays legal");
 }
