@@ -8,7 +8,7 @@
 //!
 //! 1. **Handshake.** Modules [`server`] and [`client`], on the layouts of [`option`]. It ends with a
 //!    [`Transmission`]: the export's facts, the kind of replies, the selected contexts.
-//! 2. **Transmission.** Each [`RequestHeader`] goes through [`validate`], the one place that judges requests; replies
+//! 2. **Transmission.** Each [`RequestHeader`] goes through [`validate()`], the one place that judges requests; replies
 //!    are made by the functions of [`ReplyMode`] (module [`reply`]).
 //!
 //! ```

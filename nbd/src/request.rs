@@ -1,7 +1,7 @@
 //! Requests as they stand on the wire: the header, before anybody asked whether it makes sense.
 //!
 //! Source: doc/proto.md, section "Request message"; for the extended form the branch extension-ext-header, section
-//! "Extended request message". Whether a request is legal is decided by [`validate`](crate::validate) alone.
+//! "Extended request message". Whether a request is legal is decided by [`validate`](crate::validate()) alone.
 
 use crate::wire::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC};
 

@@ -33,7 +33,7 @@ pub struct BadStatusQuery {
 }
 
 impl StatusQuery {
-    /// Decodes the payload of `request`, which [`validate`](crate::validate) accepted, and checks range and ids.
+    /// Decodes the payload of `request`, which [`validate`](crate::validate()) accepted, and checks range and ids.
     ///
     /// A request without a payload gives its own range and all selected contexts, so that a server has one path.
     ///

@@ -71,7 +71,7 @@ impl ReplyMode {
     /// again for the rest. `extents` is not empty and keeps the rules that [`Extents`] enforces.
     ///
     /// # Panics
-    /// Simple replies have no block status; [`validate`](crate::validate) refuses the request.
+    /// Simple replies have no block status; [`validate`](crate::validate()) refuses the request.
     pub fn block_status(
         self,
         cookie: Cookie,

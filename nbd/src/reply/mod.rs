@@ -47,7 +47,7 @@ impl ReplyMode {
     /// With simple replies the chunk must be the whole range of the request: it has one header, error 0, and all its
     /// data behind it. `done` marks the last chunk, and may only be set where nothing can fail any more.
     ///
-    /// With structured replies `chunk_len` is at most `u32::MAX - 8`, which [`validate`](crate::validate) sees to.
+    /// With structured replies `chunk_len` is at most `u32::MAX - 8`, which [`validate`](crate::validate()) sees to.
     #[inline]
     pub fn data(
         self,
