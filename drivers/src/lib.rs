@@ -50,6 +50,8 @@ pub mod queue;
 pub mod request;
 mod slots;
 pub mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
 pub use error::{Errno, Error, ErrorKind};
@@ -60,7 +62,13 @@ pub use queue::{Now, Queue, QueueDead, Store, View};
 pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
 
 /// Every driver of this crate, in the order `gateway drivers` lists them.
-pub static DRIVERS: &[&dyn DriverType] = &[&io_uring::IO_URING, &memory::MEMORY, &null::NULL];
+pub static DRIVERS: &[&dyn DriverType] = &[
+    &io_uring::IO_URING,
+    &memory::MEMORY,
+    &null::NULL,
+    #[cfg(feature = "testing")]
+    &testing::FAULTY,
+];
 
 /// The driver called `name`.
 ///

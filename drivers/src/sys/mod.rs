@@ -4,3 +4,4 @@ pub mod block;
 pub mod eventfd;
 pub mod file;
 pub mod mmap;
+pub mod poll;

@@ -1,0 +1,85 @@
+//! For tests: the conformance suite every driver must pass, and a driver that makes faults.
+//!
+//! The suite knows a driver only by the contract of this crate. A driver comes with a [`Fixture`], which makes a fresh
+//! disk of a given size; [`conformance`] runs every check of [`CHECKS`] on it and fails with the names of those that
+//! failed. A wait that a lost wake-up would make endless fails after [`client::PATIENCE_MS`].
+
+mod checks;
+pub mod client;
+pub mod faulty;
+pub mod random;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+pub use checks::CHECKS;
+pub use client::Client;
+pub use faulty::FAULTY;
+pub use random::Random;
+
+use crate::driver::Started;
+
+/// How a disk is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Its capacity.
+    pub capacity_bytes: u64,
+    /// Threads that will drive queues.
+    pub workers: usize,
+    /// Writes are to be refused.
+    pub read_only: bool,
+}
+
+/// A way to make disks of one kind.
+pub trait Fixture: Sync {
+    /// What the messages call it.
+    fn name(&self) -> String;
+
+    /// A fresh disk, all zeroes, that replaces the one made before. What lies under it stays until the next call.
+    fn start(&self, setup: Setup) -> Arc<dyn Started>;
+
+    /// Whether what is written can be read.
+    fn keeps_data(&self) -> bool {
+        true
+    }
+
+    /// Every capacity is a multiple of this.
+    fn capacity_unit_bytes(&self) -> u64 {
+        1
+    }
+
+    /// How much storage the disk takes at the moment, where that can be found out.
+    fn allocated_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Changes the size of what lies under the disk. `false`: that is impossible.
+    fn resize(&self, _capacity_bytes: u64) -> bool {
+        false
+    }
+}
+
+/// One check: its name says what holds when it passes.
+pub type Check = (&'static str, fn(&dyn Fixture));
+
+/// Runs every check on the fixture's disks.
+///
+/// # Panics
+/// When a check fails, after all have run; the message names the failed ones.
+pub fn conformance(fixture: &dyn Fixture) {
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        let result = catch_unwind(AssertUnwindSafe(|| check(fixture)));
+        println!("{} {}: {name}", if result.is_ok() { "ok  " } else { "FAIL" }, fixture.name());
+        if result.is_err() {
+            failed.push(*name);
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} fails {} of {} checks: {failed:#?}",
+        fixture.name(),
+        failed.len(),
+        CHECKS.len()
+    );
+}
