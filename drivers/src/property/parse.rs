@@ -3,16 +3,25 @@
 use super::{Kind, Property, Value};
 use crate::error::Error;
 
+impl Kind {
+    /// Parses `text` as a value of this type and checks its range.
+    ///
+    /// # Errors
+    /// Why `text` cannot be one: the second half of a sentence that names it.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        match *self {
+            Kind::Bool => parse_bool(text).map(Value::Bool),
+            Kind::Int { min, max } => parse_int(text, min, max).map(Value::Int),
+            Kind::Size { min, max } => parse_size(text, min, max).map(Value::Size),
+            Kind::Text => Ok(Value::Text(text.to_owned())),
+            Kind::Path => parse_path(text).map(Value::Text),
+        }
+    }
+}
+
 /// Parses `text` as the type of `property` and checks its range.
 pub(super) fn parse_value(driver: &str, property: &Property, text: &str) -> Result<Value, Error> {
-    let result = match property.kind {
-        Kind::Bool => parse_bool(text).map(Value::Bool),
-        Kind::Int { min, max } => parse_int(text, min, max).map(Value::Int),
-        Kind::Size { min, max } => parse_size(text, min, max).map(Value::Size),
-        Kind::Text => Ok(Value::Text(text.to_owned())),
-        Kind::Path => parse_path(text).map(Value::Text),
-    };
-    result.map_err(|reason| {
+    property.kind.parse(text).map_err(|reason| {
         let name = property.name;
         Error::usage(format!("property '{name}' of driver '{driver}' cannot be '{text}': {reason}"))
             .hint(format!("{name}={}", property.kind.words()))
