@@ -11,6 +11,7 @@ use super::NAME;
 use super::disk::Disk;
 use super::queue::FileQueue;
 use super::ring::{Flights, Mode, Ring};
+use super::sysfs::BlockAttributes;
 use super::target::Target;
 use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
@@ -20,6 +21,7 @@ use crate::mem::Region;
 use crate::property::{self, Extra, Settings, Value};
 use crate::queue::Queue;
 use crate::sys::eventfd::EventFd;
+use crate::sys::mmap::Mapping;
 
 /// Threads for discards of devices and for searching holes, for all queues of a disk together.
 const HELPER_THREADS: usize = 4;
@@ -46,7 +48,9 @@ impl FileConnected {
     pub(super) fn new(settings: &Settings, opener: &dyn Opener) -> Result<FileConnected, Error> {
         check_io_uring()?;
         let disk = Disk::new(Target::open(settings, opener)?, opener)?;
-        let supports_poll = disk.target.direct && supports_poll(&disk);
+        let attributes = BlockAttributes::of(disk.target.device, opener);
+        let device_polls = attributes.queue_number("io_poll").is_none_or(|polls| polls != 0);
+        let supports_poll = disk.target.direct && device_polls && supports_poll(&disk);
         Ok(FileConnected { disk: Arc::new(disk), supports_poll })
     }
 
@@ -186,14 +190,17 @@ fn check_io_uring() -> Result<(), Error> {
         .hint("Linux 5.6 or newer is needed"))
 }
 
-/// Whether an empty polled read works, which is how the kernel tells.
+/// Whether a polled read works. One that finds a hole tells nothing about the device, which therefore is asked too.
 fn supports_poll(disk: &Disk) -> bool {
+    let limits = disk.limits();
+    let block = limits.request_alignment_bytes.max(512);
+    let len = if limits.capacity_bytes >= block.into() { block } else { 0 };
     let read = || -> io::Result<i32> {
         let mut ring = Ring::new(1, Mode::Poll)?;
         ring.register_files(&[disk.file()])?;
-        ring.empty_read()
+        ring.read_once(Mapping::memory(c"gateway-probe", block.max(4096) as usize)?, len)
     };
-    read().is_ok_and(|result| result == 0)
+    read().is_ok_and(|result| u32::try_from(result) == Ok(len))
 }
 
 fn ring_error(what: &str, name: &str, cause: &io::Error) -> Error {
@@ -206,5 +213,74 @@ fn ring_error(what: &str, name: &str, cause: &io::Error) -> Error {
         Some(libc::ENOMEM) => error.hint("raise the limit of locked memory: ulimit -l"),
         Some(libc::EMFILE | libc::ENFILE) => error.hint("raise the limit of open files: ulimit -n"),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::driver::SystemOpener;
+    use crate::mem::Pool;
+    use crate::request::{Completion, Operation, Request, RequestFlags, RequestId};
+
+    /// A queue with a polled ring, whether or not the device under the file can be polled.
+    fn polled_queue(file: &tempfile::NamedTempFile) -> Option<(Arc<dyn Started>, Box<dyn Queue>)> {
+        let words =
+            [format!("path={}", file.path().display()), "direct=true".into(), "num-poll-queues=1".into()];
+        let table = crate::find(NAME).unwrap().properties();
+        let settings = Settings::parse(NAME, table, "path", &words).unwrap();
+        let disk = Disk::new(Target::open(&settings, &SystemOpener).ok()?, &SystemOpener).unwrap();
+        let connected = FileConnected { disk: Arc::new(disk), supports_poll: true };
+        let options = StartOptions { workers: 1, region_bytes: 1 << 20 };
+        let device = Box::new(connected).start(&settings, options).unwrap();
+        let queue = device.queue(0).unwrap();
+        Some((device, queue))
+    }
+
+    fn run(queue: &mut dyn Queue, requests: Vec<Request>) -> Vec<Completion> {
+        let (mut todo, mut done) = (VecDeque::from(requests), Vec::new());
+        while !todo.is_empty() || queue.in_flight() > 0 {
+            queue.submit(&mut todo).unwrap();
+            queue.reap(&mut done);
+        }
+        done.sort_by_key(|completion| completion.id.0);
+        done
+    }
+
+    #[test]
+    fn a_polled_queue_serves_everything_whether_or_not_the_device_polls() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let Some((device, mut queue)) = polled_queue(&file) else {
+            return eprintln!("SKIPPED: polled queues: no O_DIRECT where temporary files are");
+        };
+        assert!(queue.event().is_none());
+        let pool = Pool::new(device.region().clone(), 0);
+        let request = |id, operation, offset, len| Request {
+            id: RequestId(id),
+            operation,
+            flags: RequestFlags::default(),
+            offset,
+            len,
+        };
+        let mut requests = Vec::new();
+        for id in 0..16 {
+            let lease = pool.lease(4096).unwrap();
+            lease.slice(0, 4096).copy_from(&[id as u8 + 1; 4096]);
+            requests.push(request(id, Operation::Write(lease), id * 8192, 4096));
+        }
+        requests.push(request(16, Operation::Flush, 0, 0));
+        assert!(run(&mut *queue, requests).iter().all(|completion| completion.result.is_ok()));
+        // Every second page is a hole, whose read never reaches the device.
+        let reads =
+            (0..32).map(|id| request(id, Operation::Read(pool.lease(4096).unwrap()), id * 4096, 4096));
+        for completion in run(&mut *queue, reads.collect()) {
+            let expected = if completion.id.0 % 2 == 0 { completion.id.0 as u8 / 2 + 1 } else { 0 };
+            let mut found = [0xff; 4096];
+            completion.lease.unwrap().slice(0, 4096).copy_to(&mut found[..]);
+            assert!(completion.result.is_ok() && found == [expected; 4096], "read {:?}", completion.id);
+        }
     }
 }

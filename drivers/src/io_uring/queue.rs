@@ -226,6 +226,11 @@ fn failed(flight: &mut Flight, errno: Errno, disk: &Disk) -> Verdict {
             flight.retries += 1;
             Verdict::GoesOn
         }
+        (libc::EOPNOTSUPP, Stage::Transfer) if !flight.unpollable => {
+            // A device whose polling was switched off: the other ring does it.
+            flight.unpollable = true;
+            Verdict::GoesOn
+        }
         (libc::EAGAIN, _) => Verdict::Ends(Err(Errno::IO)),
         (libc::EOPNOTSUPP | libc::ENOSYS | libc::ENODEV, Stage::Fallocate(mode)) => {
             disk.downgrade(Way::Fallocate(mode));

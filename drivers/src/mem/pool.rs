@@ -107,7 +107,7 @@ impl State {
         let block = match self.partial[class].last() {
             Some(&block) => block,
             None => {
-                let block = self.free.pop()?;
+                let block = self.free.pop().or_else(|| self.steal(class))?;
                 self.masks[block as usize] = full_mask(class);
                 self.partial[class].push(block);
                 block
@@ -123,6 +123,18 @@ impl State {
         Some((block, index))
     }
 
+    /// Takes a block away from another class that has cut it and lent nothing of it. Only reached when memory is
+    /// short.
+    fn steal(&mut self, for_class: usize) -> Option<u32> {
+        for class in (0..CLASS_BYTES.len()).filter(|&class| class != for_class) {
+            let is_idle = |block: &u32| self.masks[*block as usize] == full_mask(class);
+            if let Some(at) = self.partial[class].iter().position(is_idle) {
+                return Some(self.partial[class].remove(at));
+            }
+        }
+        None
+    }
+
     fn put(&mut self, slot: Slot) {
         let class = usize::from(slot.class);
         let mask = &mut self.masks[slot.block as usize];
@@ -130,6 +142,8 @@ impl State {
         *mask |= 1 << slot.index;
         self.lent_bytes -= CLASS_BYTES[class];
         let all_free = *mask == full_mask(class);
+        // A class keeps its last block although nothing of it is lent, so that one lease that comes and goes does not
+        // cut a block each time.
         if was_full && !all_free {
             self.partial[class].push(slot.block);
         } else if all_free && (was_full || self.partial[class].len() > 1) {
@@ -144,4 +158,106 @@ impl State {
 const fn full_mask(class: usize) -> u64 {
     let count = BLOCK_BYTES / CLASS_BYTES[class];
     if count == 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool(blocks: usize) -> Pool {
+        Pool::new(Arc::new(Region::new(blocks * BLOCK_BYTES, 1).unwrap()), 0)
+    }
+
+    #[test]
+    fn a_lease_is_at_least_as_long_as_asked_and_page_aligned() {
+        let pool = pool(8);
+        for len in [0, 1, 4096, 4097, 16 << 10, (64 << 10) + 1, BLOCK_BYTES] {
+            let lease = pool.lease(len).unwrap();
+            assert!(lease.len() >= len && lease.region_offset().is_multiple_of(4096), "{len}");
+        }
+        assert!(pool.lease(BLOCK_BYTES + 1).is_none());
+        assert_eq!(pool.lent_bytes(), 0);
+    }
+
+    #[test]
+    fn an_idle_block_of_one_size_serves_another() {
+        let pool = pool(2);
+        let small = pool.lease(4096).unwrap();
+        let large = pool.lease(BLOCK_BYTES).unwrap();
+        drop(small);
+        let second = pool.lease(BLOCK_BYTES);
+        assert!(second.is_some(), "the block of the small lease is idle");
+        assert!(pool.lease(1).is_none());
+        drop((large, second));
+        assert_eq!((0..).map_while(|_| pool.lease(4096)).collect::<Vec<_>>().len(), 128);
+    }
+
+    #[test]
+    fn shares_do_not_overlap() {
+        let region = Arc::new(Region::new(0, 3).unwrap());
+        let mut ranges: Vec<_> = (0..3).map(|share| region.share(share)).collect();
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+        assert!(
+            ranges.iter().all(|(offset, len)| offset + len <= region.len_bytes() && *len >= 2 * BLOCK_BYTES)
+        );
+        let leases: Vec<_> = (0..3).map(|share| Pool::new(region.clone(), share).lease(1).unwrap()).collect();
+        assert!(leases.iter().zip(&ranges).all(|(lease, range)| lease.region_offset() >= range.0));
+    }
+
+    #[test]
+    fn a_lease_outlives_its_pool() {
+        let pool = pool(2);
+        let lease = pool.lease(4096).unwrap();
+        drop(pool);
+        lease.slice(0, 4096).copy_from(&[1u8; 4096]);
+    }
+
+    #[test]
+    fn what_is_skipped_comes_back_with_the_rest() {
+        let pool = pool(2);
+        let mut lease = pool.lease(8192).unwrap();
+        let (offset, len) = (lease.region_offset(), lease.len());
+        lease.skip(100);
+        assert_eq!((lease.region_offset(), lease.len()), (offset + 100, len - 100));
+        assert_eq!(lease.slice(len - 101, 50).len(), 1, "a slice ends with the lease");
+        drop(lease);
+        assert_eq!(pool.lent_bytes(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 200 }, ..ProptestConfig::default() })]
+
+        /// A step is a length to lease, or, above the longest, the place of a lease to give back.
+        #[test]
+        fn leases_never_overlap_and_all_memory_comes_back(
+            steps in proptest::collection::vec(0usize..2 * BLOCK_BYTES, 1..300)
+        ) {
+            let pool = pool(3);
+            let mut leases: Vec<Lease> = Vec::new();
+            for step in steps {
+                if step > BLOCK_BYTES {
+                    if !leases.is_empty() {
+                        let at = step % leases.len();
+                        leases.swap_remove(at);
+                    }
+                } else if let Some(lease) = pool.lease(step) {
+                    let (start, end) = (lease.region_offset(), lease.region_offset() + lease.len());
+                    prop_assert!(lease.len() >= step && end <= pool.len_bytes());
+                    for other in &leases {
+                        let (from, to) = (other.region_offset(), other.region_offset() + other.len());
+                        prop_assert!(end <= from || to <= start, "{start}..{end} and {from}..{to}");
+                    }
+                    leases.push(lease);
+                }
+                prop_assert_eq!(pool.lent_bytes(), leases.iter().map(Lease::len).sum::<usize>());
+            }
+            leases.clear();
+            prop_assert_eq!(pool.lent_bytes(), 0);
+            let whole: Vec<_> = (0..).map_while(|_| pool.lease(BLOCK_BYTES)).collect();
+            prop_assert_eq!(whole.len(), 3);
+        }
+    }
 }

@@ -141,3 +141,73 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len_bytes) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn mapping() -> Mapping {
+        Mapping::memory(c"test", 1 << 20).unwrap()
+    }
+
+    fn allocated_bytes(mapping: &Mapping) -> u64 {
+        mapping.file.metadata().unwrap().blocks() * 512
+    }
+
+    #[test]
+    fn memory_is_zero_and_takes_nothing_until_it_is_written() {
+        let mapping = mapping();
+        assert_eq!(allocated_bytes(&mapping), 0);
+        mapping.slice(5000, 10).unwrap().copy_from(&[1u8; 10]);
+        assert_eq!(allocated_bytes(&mapping), 4096);
+        let mut bytes = [9u8; 20];
+        mapping.slice(4995, 20).unwrap().copy_to(&mut bytes[..]);
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn slices_outside_are_refused() {
+        let mapping = mapping();
+        assert!(mapping.slice(1 << 20, 0).is_some());
+        for (offset, len) in [(1 << 20, 1), (0, (1 << 20) + 1), (usize::MAX, 2), (1, usize::MAX)] {
+            assert!(mapping.slice(offset, len).is_none(), "{offset} {len}");
+        }
+        assert!(mapping.atomic_u64(4).is_none() && mapping.atomic_u64(1 << 20).is_none());
+        assert!(mapping.atomic_u64((1 << 20) - 8).is_some());
+    }
+
+    #[test]
+    fn a_hole_is_zero_to_the_byte_and_gives_whole_pages_back() {
+        let mapping = mapping();
+        mapping.slice(0, 16_384).unwrap().copy_from(&[1u8; 16_384]);
+        mapping.punch(4000, 8500).unwrap();
+        assert_eq!(allocated_bytes(&mapping), 16_384 - 8192);
+        let mut bytes = vec![9u8; 16_384];
+        mapping.slice(0, 16_384).unwrap().copy_to(&mut bytes[..]);
+        for (at, byte) in bytes.into_iter().enumerate() {
+            assert_eq!(byte, u8::from(!(4000..12_500).contains(&at)), "at {at}");
+        }
+    }
+
+    #[test]
+    fn allocating_changes_no_byte() {
+        let mapping = mapping();
+        mapping.slice(100, 1).unwrap().copy_from(&[7u8]);
+        mapping.allocate(0, 8192).unwrap();
+        assert_eq!(allocated_bytes(&mapping), 8192);
+        let mut byte = [0u8];
+        mapping.slice(100, 1).unwrap().copy_to(&mut byte[..]);
+        assert_eq!(byte, [7]);
+        zero(&mapping.slice(100, 1).unwrap());
+        mapping.slice(100, 1).unwrap().copy_to(&mut byte[..]);
+        assert_eq!(byte, [0]);
+    }
+
+    #[test]
+    fn the_size_is_sealed() {
+        let mapping = mapping();
+        assert!(mapping.file.set_len(0).is_err() && mapping.file.set_len(2 << 20).is_err());
+    }
+}

@@ -46,11 +46,13 @@ pub(in super::super) struct Flight {
     pub(in super::super) done: u64,
     /// How often the kernel asked to try again.
     pub(in super::super) retries: u32,
+    /// The device does not take it polled.
+    pub(in super::super) unpollable: bool,
 }
 
 impl Flight {
     pub(in super::super) fn new(request: Request, stage: Stage) -> Flight {
-        Flight { request, stage, done: 0, retries: 0 }
+        Flight { request, stage, done: 0, retries: 0, unpollable: false }
     }
 }
 
@@ -139,8 +141,9 @@ impl Flights {
         };
         // What a ring did not want to do at once twice is given to a kernel thread.
         let patient = flight.retries > 1;
+        let polled = direct && !patient && !flight.unpollable;
         let ring = match &mut self.poll {
-            Some(poll) if direct && !patient => {
+            Some(poll) if polled => {
                 self.polled += 1;
                 poll
             }

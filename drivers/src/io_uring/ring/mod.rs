@@ -11,7 +11,7 @@ mod flights;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode, squeue};
@@ -20,6 +20,7 @@ pub(super) use flights::{Flight, Flights, Stage};
 
 use crate::mem::Region;
 use crate::sys::eventfd::EventFd;
+use crate::sys::mmap::Mapping;
 
 /// How completions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,22 +171,25 @@ impl Ring {
         self.uring.completion().disable_eventfd();
     }
 
-    /// Reads nothing from registered file 0 and waits for the result.
+    /// Reads the first `len` bytes of registered file 0 into `memory`, and gives the result.
     ///
     /// # Errors
-    /// When the ring does not even take that.
-    pub(super) fn empty_read(&mut self) -> io::Result<i32> {
-        let entry = opcode::Readv::new(Fixed(0), std::ptr::null(), 0).build();
-        // SAFETY: the entry names no memory.
+    /// When the ring does not even take that, or the result does not come.
+    pub(super) fn read_once(&mut self, memory: Mapping, len: u32) -> io::Result<i32> {
+        let slice = memory.slice(0, len as usize).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry = opcode::Read::new(Fixed(0), slice.ptr_guard_mut().as_ptr(), len).build();
+        // SAFETY: the memory is given up below rather than unmapped when the completion does not come.
         unsafe { self.push(&entry) };
-        self.submit()?;
-        for _ in 0..1000 {
+        let submitted = self.submit();
+        let started = Instant::now();
+        while submitted.is_ok() && started.elapsed() < Duration::from_secs(10) {
             if let Some((_, result)) = self.next() {
                 return Ok(result);
             }
             self.fetch_deferred();
         }
-        Err(io::ErrorKind::TimedOut.into())
+        std::mem::forget(memory);
+        submitted.and(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Asks the kernel to give up whatever it can of the operations in flight.
@@ -206,5 +210,16 @@ impl Ring {
         let args = SubmitArgs::new().timespec(&time);
         // A timeout, a signal or a refusal all mean: look what is there, and judge by the clock.
         let _ = self.uring.submitter().submit_with_args(1, &args);
+    }
+}
+
+impl Drop for Ring {
+    /// The kernel takes a ring down in its own time, so what others may wait for is let go here: the file (whose
+    /// file system somebody may want to unmount) and the locked memory.
+    fn drop(&mut self) {
+        let submitter = self.uring.submitter();
+        // The only error is that nothing is registered.
+        let _ = submitter.unregister_files();
+        let _ = submitter.unregister_buffers();
     }
 }

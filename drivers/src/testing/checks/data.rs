@@ -134,7 +134,7 @@ fn batch(client: &mut Client, count: u64) -> Vec<Request> {
             7 => client.request(Operation::Flush, 0, 0, PLAIN),
             kind => {
                 let lease = client.lease(4096);
-                lease.slice(0, 4096).copy_from(&[1; 4096]);
+                lease.slice(0, 4096).copy_from(&[1u8; 4096]);
                 let operation = if kind < 4 { Operation::Read(lease) } else { Operation::Write(lease) };
                 client.request(operation, number % 1000 * 4096, 4096, PLAIN)
             }
