@@ -1,4 +1,7 @@
 //! The handshake of one client: I/O around [`nbd::server::Handshake`], on the worker's runtime.
+//!
+//! It runs as a task of its own, because clients may be slow; the task and its memory are gone when the session
+//! begins.
 
 use std::cell::Cell;
 use std::io;
@@ -8,30 +11,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nbd::Transmission;
-use nbd::server::{Handshake, Policy, State};
+use nbd::server::{CloseReason, Handshake, Policy, State};
+use tokio::sync::Notify;
 use tokio_uring::net::UnixStream;
 
 use crate::exports::ExportTable;
+use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::worker::mailbox::{Mailbox, Message};
 
-/// How long a client may take for the whole handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for the whole handshake, at one byte at a time if it likes.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes received at a time.
 const RECEIVE_BYTES: usize = 4 << 10;
 
 /// Handshakes under way on this worker.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Rc<Cell<usize>>);
+pub(crate) struct Counter(Rc<Handshakes>);
+
+#[derive(Debug, Default)]
+struct Handshakes {
+    count: Cell<usize>,
+    ending: Notify,
+}
 
 impl Counter {
     pub(crate) fn is_zero(&self) -> bool {
-        self.0.get() == 0
+        self.0.count.get() == 0
+    }
+
+    /// Ends those under way.
+    pub(crate) fn give_up(&self) {
+        self.0.ending.notify_waiters();
     }
 
     fn enter(&self) -> Entered {
-        self.0.set(self.0.get() + 1);
+        self.0.count.set(self.0.count.get() + 1);
         Entered(self.clone())
     }
 }
@@ -40,64 +56,98 @@ struct Entered(Counter);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get() - 1);
+        let count = &self.0.0.count;
+        count.set(count.get() - 1);
     }
+}
+
+/// How a handshake ended.
+enum End {
+    /// With an open export; the bytes came after it.
+    Open(Box<Transmission>, Vec<u8>),
+    /// Without.
+    Closed(CloseReason),
+    /// The client vanished, or the system said no.
+    Failed(io::Error),
+    /// The client took too long.
+    TimedOut,
+    /// The server ends.
+    GivenUp,
 }
 
 /// Starts the handshake on a fresh connection. When it succeeds the worker gets the session by its mailbox.
 pub(crate) fn spawn(socket: OwnedFd, exports: Arc<ExportTable>, mailbox: Arc<Mailbox>, counter: &Counter) {
     let entered = counter.enter();
     tokio_uring::spawn(async move {
-        let client = match socket.try_clone() {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::warn!("cannot serve a client: {error}");
-                return;
-            }
-        };
-        // The runtime's stream only reads and writes; which family the socket is of does not matter to it.
-        let stream = UnixStream::from_std(socket.into());
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, haggle(&stream, &exports)).await {
-            Ok(Ok(Some((transmission, received)))) => {
-                drop(stream);
-                let stream = Stream::new(client);
-                mailbox.post(Message::Session { stream, transmission, received });
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::info!("a client left in the handshake: {error}"),
-            Err(_) => {
-                tracing::warn!("a client took more than {} s for the handshake", HANDSHAKE_TIMEOUT.as_secs());
-                // Ends the receive that is still under way in the kernel.
-                Stream::new(client).shutdown();
-            }
+        match run(socket, &exports, &entered).await {
+            Ok(message) => mailbox.post(message),
+            Err(Unopened) => mailbox.connection_over(),
         }
+        // The worker may wait for the last handshake to end.
         drop(entered);
         mailbox.wake().ring();
     });
 }
 
-/// Talks until an export is open. `None`: the client changed its mind, or was sent away.
-async fn haggle(
-    stream: &UnixStream,
-    exports: &ExportTable,
-) -> io::Result<Option<(Box<Transmission>, Vec<u8>)>> {
+/// There will be no session.
+struct Unopened;
+
+async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Result<Message, Unopened> {
+    // The runtime's stream cannot be turned into a descriptor again.
+    let client = socket.try_clone().map_err(|cause| {
+        tracing::warn!("cannot serve {}: {cause}", peer::name(&socket));
+        Unopened
+    })?;
+    // It only reads and writes; which family the socket is of does not matter to it.
+    let stream = UnixStream::from_std(socket.into());
+    let end = tokio::select! {
+        end = tokio::time::timeout(HANDSHAKE_TIMEOUT, haggle(&stream, exports)) => match end {
+            Ok(Ok(end)) => end,
+            Ok(Err(cause)) => End::Failed(cause),
+            Err(_) => End::TimedOut,
+        },
+        () = entered.0.0.ending.notified() => End::GivenUp,
+    };
+    drop(stream);
+    match end {
+        End::Open(transmission, received) => {
+            let name = &transmission.export.name;
+            tracing::debug!("{} opened export {name:?}", peer::name(&client));
+            return Ok(Message::Session { stream: Stream::new(client), transmission, received });
+        }
+        End::Closed(reason) => tracing::debug!("{}: {reason}", peer::name(&client)),
+        // Whoever only looks whether somebody listens does this too.
+        End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer::name(&client)),
+        End::TimedOut => tracing::warn!(
+            "{} did not finish the handshake in {} s; closing its connection",
+            peer::name(&client),
+            HANDSHAKE_TIMEOUT.as_secs()
+        ),
+        End::GivenUp => {}
+    }
+    // An operation that is still under way in the kernel, with the socket and its buffer, ends by this.
+    Stream::new(client).shutdown();
+    Err(Unopened)
+}
+
+/// Talks until an export is open, or the client changed its mind or was sent away.
+async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
     let mut handshake = Handshake::new(Policy::default());
     let mut out = handshake.greeting().to_vec();
     let mut buffer = vec![0; RECEIVE_BYTES];
-    let mut state = State::NeedMore;
     let mut received = Vec::new();
+    let mut state = State::NeedMore;
     loop {
         if !out.is_empty() {
-            let (result, _) = stream.write_all(std::mem::take(&mut out)).await;
+            let (result, returned) = stream.write_all(out).await;
             result?;
+            out = returned;
+            out.clear();
         }
         match state {
-            State::Transmission(transmission) => return Ok(Some((transmission, received))),
-            State::Close(reason) => {
-                tracing::debug!("handshake ended: {reason}");
-                return Ok(None);
-            }
-            State::StartTls => return Ok(None),
+            State::Transmission(transmission) => return Ok(End::Open(transmission, received)),
+            State::Close(reason) => return Ok(End::Closed(reason)),
+            State::StartTls => return Ok(End::Closed(CloseReason::Refused("there is no encryption"))),
             State::NeedMore => {}
         }
         let (result, returned) = stream.read(buffer).await;

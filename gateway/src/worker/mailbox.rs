@@ -1,7 +1,7 @@
 //! [`Mailbox`]: how threads talk to a worker.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nbd::Transmission;
@@ -19,8 +19,12 @@ pub(crate) enum Message {
     Session { stream: Stream, transmission: Box<Transmission>, received: Vec<u8> },
     /// About a disk, from another worker.
     Disk { disk: usize, message: DiskMessage },
-    /// Answer what is in flight, close the sessions, end.
+    /// Answer what is in flight, close the sessions, flush the disks, and report.
     Drain,
+    /// Close the sessions that are still there, whatever they wait for.
+    Close,
+    /// End. Until then other workers may need answers.
+    End,
 }
 
 /// Messages for one worker, and the bell that wakes it.
@@ -30,11 +34,18 @@ pub(crate) struct Mailbox {
     /// There may be messages; a look at it costs the worker's turn no lock.
     any: AtomicBool,
     wake: Wake,
+    /// Connections that were given to the worker and are not over.
+    connections: AtomicUsize,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Mailbox> {
-        Ok(Mailbox { messages: Mutex::new(Vec::new()), any: AtomicBool::new(false), wake: Wake::new()? })
+        Ok(Mailbox {
+            messages: Mutex::new(Vec::new()),
+            any: AtomicBool::new(false),
+            wake: Wake::new()?,
+            connections: AtomicUsize::new(0),
+        })
     }
 
     /// The bell: also what the worker's data ring reports to.
@@ -55,5 +66,21 @@ impl Mailbox {
             return Vec::new();
         }
         std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Connections that the worker has: what decides who gets the next one.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Gives the worker a connection.
+    pub(crate) fn post_connection(&self, socket: OwnedFd) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.post(Message::Connection(socket));
+    }
+
+    /// A connection is over.
+    pub(crate) fn connection_over(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -5,6 +5,7 @@
 //! something to do. It sleeps only when there is nothing left to do, and before that it polls for a moment if recent
 //! requests came close together.
 
+mod ending;
 pub(crate) mod mailbox;
 pub(crate) mod ring;
 mod spin;
@@ -25,9 +26,12 @@ use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Session, Turn};
 use crate::slab::{Key, Slab};
+pub(crate) use ending::{Ending, LastFlush};
+use ending::Next;
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
+use wake::Bells;
 
 /// The runtime's other tasks get the thread at least this often.
 const YIELD_AFTER: Duration = Duration::from_micros(200);
@@ -38,17 +42,12 @@ const HOT_MAX: usize = 4;
 /// A token with this bit is the wait of a session for room to send.
 const WRITABLE_BIT: u64 = 1 << 31;
 
-/// A token with this bit is the event of a disk's queue.
-const DISK_BIT: u64 = 1 << 30;
-
 /// A worker's state; everything in it belongs to its thread.
 pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
     exports: Arc<ExportTable>,
     ring: DataRing,
     disks: Vec<Disk>,
-    /// Whether the disk's event is watched by the ring.
-    disk_waits: Vec<bool>,
     sessions: Slab<Session>,
     buffer: ReceiveBuffer,
     /// Sessions that have something to do.
@@ -59,13 +58,13 @@ pub(crate) struct Worker {
     hot: Vec<Key>,
     spin: Spin,
     finished: Vec<u64>,
-    draining: bool,
+    ending: Ending,
     handshakes: handshake::Counter,
 }
 
 /// Runs the worker until it has been drained.
 pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
-    let wake = worker.mailbox.wake().watch()?;
+    let bells = worker.bells()?;
     let mut yielded = Instant::now();
     loop {
         let now = Instant::now();
@@ -79,11 +78,12 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
         if worker.prepare_to_sleep()? {
             continue;
         }
-        if worker.is_done() {
-            return Ok(());
+        match worker.approach_end() {
+            Next::End => return Ok(()),
+            Next::Work => continue,
+            Next::Sleep => {}
         }
-        // Every wake-up is a new edge, so the counter need not be read.
-        wake.readable().await?.clear_ready();
+        bells.any().await?;
         yielded = Instant::now();
     }
 }
@@ -95,11 +95,11 @@ impl Worker {
         exports: Arc<ExportTable>,
         disks: Vec<Disk>,
         spin_budget: Duration,
+        ending: Ending,
     ) -> io::Result<Worker> {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
             ring,
-            disk_waits: vec![false; disks.len()],
             disks,
             sessions: Slab::new(),
             buffer: ReceiveBuffer::new(),
@@ -108,15 +108,19 @@ impl Worker {
             hot: Vec::new(),
             spin: Spin::new(spin_budget),
             finished: Vec::new(),
-            draining: false,
+            ending,
             handshakes: handshake::Counter::default(),
             mailbox,
             exports,
         })
     }
 
-    fn is_done(&self) -> bool {
-        self.draining && self.sessions.is_empty() && self.handshakes.is_zero()
+    /// Everything that can wake the worker. The disks' events are watched by the runtime itself and not by the data
+    /// ring: an eventfd that completes a poll request whose ring then has to signal an eventfd of its own is one
+    /// nesting too many, Linux loses such signals (seen on 6.18).
+    fn bells(&self) -> io::Result<Bells> {
+        let disks = self.disks.iter().filter_map(Disk::event);
+        Bells::new(std::iter::once(self.mailbox.wake().as_fd()).chain(disks))
     }
 
     /// Does what there is to do. Returns whether there was anything.
@@ -154,10 +158,10 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Connection(socket) if !self.draining => {
+            Message::Connection(socket) if !self.ending.has_begun() => {
                 handshake::spawn(socket, self.exports.clone(), self.mailbox.clone(), &self.handshakes);
             }
-            Message::Connection(_) => {}
+            Message::Connection(_) => self.mailbox.connection_over(),
             Message::Session { stream, transmission, received } => {
                 self.welcome(stream, transmission, received)
             }
@@ -167,25 +171,38 @@ impl Worker {
                 }
             }
             Message::Drain => {
-                self.draining = true;
-                let keys: Vec<Key> = self.sessions.entries().map(|(key, _)| key).collect();
-                for key in keys {
+                self.ending.begin();
+                self.handshakes.give_up();
+                for key in self.keys() {
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.drain();
                     }
                     self.enqueue(key);
                 }
             }
+            Message::Close => {
+                for key in self.keys() {
+                    self.close(key);
+                }
+            }
+            Message::End => self.ending.finish(),
         }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.sessions.entries().map(|(key, _)| key).collect()
     }
 
     /// Takes over a client whose handshake is done.
     fn welcome(&mut self, stream: Stream, transmission: Box<Transmission>, received: Vec<u8>) {
-        let Some(disk) = self.exports.disk_of(&transmission.export.name) else { return };
+        let Some(disk) = self.exports.disk_of(&transmission.export.name) else {
+            self.mailbox.connection_over();
+            return;
+        };
         let disk = &mut self.disks[disk];
         disk.refresh();
         let key = self.sessions.insert_with(|key| Session::new(key, stream, transmission, disk, received));
-        if self.draining
+        if self.ending.has_begun()
             && let Some(session) = self.sessions.get_mut(key)
         {
             session.drain();
@@ -204,13 +221,6 @@ impl Worker {
     }
 
     fn wait_finished(&mut self, token: u64) {
-        if token & DISK_BIT != 0 {
-            let disk = (token & (DISK_BIT - 1)) as usize;
-            if let Some(waits) = self.disk_waits.get_mut(disk) {
-                *waits = false;
-            }
-            return;
-        }
         let key = Key::from_word(token & !WRITABLE_BIT);
         if let Some(session) = self.sessions.get_mut(key) {
             if token & WRITABLE_BIT != 0 {
@@ -301,6 +311,7 @@ impl Worker {
 
     fn close(&mut self, key: Key) {
         let Some(mut session) = self.sessions.remove(key) else { return };
+        self.mailbox.connection_over();
         for (waits, bit) in [(session.waits_readable, 0), (session.waits_writable, WRITABLE_BIT)] {
             if waits {
                 // A wait that is not forgotten ends by itself when the stream is shut down.
@@ -343,20 +354,8 @@ impl Worker {
             self.wait(key, Interest::Readable);
         }
         let mut work = !self.ready.is_empty();
-        for index in 0..self.disks.len() {
-            let disk = &mut self.disks[index];
-            if !disk.is_waiting() {
-                continue;
-            }
-            work |= disk.arm();
-            match disk.event() {
-                Some(event) if !self.disk_waits[index] => {
-                    self.ring.wait(event, Interest::Readable, DISK_BIT | index as u64)?;
-                    self.disk_waits[index] = true;
-                }
-                Some(_) => {}
-                None => work = true,
-            }
+        for disk in self.disks.iter_mut().filter(|disk| disk.is_waiting()) {
+            work |= disk.arm() || disk.event().is_none();
         }
         work |= self.ring.turn(&mut self.finished)?;
         for token in std::mem::take(&mut self.finished) {

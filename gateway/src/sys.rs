@@ -1,0 +1,80 @@
+//! System calls that neither the standard library nor the runtime has.
+#![expect(unsafe_code, reason = "getrlimit(2), sigaction(2), kill(2) and getsockopt(2) have no safe face here")]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Raises the soft limit of open descriptors to the hard one, and returns what it is now.
+///
+/// Every client takes a descriptor; the soft limit is low only for the sake of programs that use select(2).
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to one rlimit structure, which the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the pointer is to one rlimit structure, which the call only reads.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Whether whoever started this program wants it to ignore the signal, as nohup(1) does with SIGHUP.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no action is set, and the pointer is to one structure, which the call fills.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } < 0 {
+        return false;
+    }
+    // SAFETY: all-zero bytes are a valid structure, and the call has filled it.
+    unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub(crate) fn send_signal(child: u32, signal: i32) -> io::Result<()> {
+    let Ok(child) = libc::pid_t::try_from(child) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // SAFETY: plain call with integer arguments.
+    if unsafe { libc::kill(child, signal) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Process and user id of the other end of a Unix socket (unix(7), `SO_PEERCRED`).
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the pointers are to one ucred structure and to its length; the call fills both.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut len,
+        )
+    };
+    // A process outside of this one's process namespace has the id 0.
+    (result == 0).then_some((credentials.pid, credentials.uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_other_end_of_a_pair_is_this_process() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let (pid, _) = peer_credentials(one.as_fd()).unwrap();
+        assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
+    }
+
+    #[test]
+    fn a_raised_limit_stays() {
+        assert_eq!(raise_descriptor_limit().unwrap(), raise_descriptor_limit().unwrap());
+    }
+}
