@@ -125,7 +125,7 @@ impl Disk {
             write_zeroes: zeroes.then_some(ZeroesLimits {
                 max_bytes: MAX_FALLOCATE_BYTES,
                 alignment_bytes: unit,
-                fast_unmap: punch,
+                fast_unmap: punch || zero_range,
                 fast_no_unmap: zero_range,
             }),
             ..self.fixed
@@ -174,7 +174,7 @@ impl Disk {
         let zero_range = self.can_zero_range.load(Ordering::Relaxed);
         match self.target.kind {
             _ if !no_unmap && punch => Way::Fallocate(probe::PUNCH_HOLE),
-            Kind::Regular if no_unmap && zero_range => Way::Fallocate(probe::ZERO_RANGE),
+            Kind::Regular if zero_range => Way::Fallocate(probe::ZERO_RANGE),
             Kind::Block if zero_range || !fast => Way::Fallocate(probe::ZERO_RANGE),
             _ => Way::None,
         }

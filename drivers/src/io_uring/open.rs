@@ -55,6 +55,9 @@ impl Opened {
             }
         }
         let fd = result.map_err(|cause| open_failed(&name, mode, &cause))?;
+        // Older kernels answer EAGAIN on rings to what they cannot do at once, if the file says O_NONBLOCK.
+        file::make_blocking(fd.as_fd())
+            .map_err(|cause| Error::system(format!("set the flags of {name}"), &cause))?;
         Ok(Opened { fd, path: Some(path.display().to_string()), name, direct, read_only: !mode.write })
     }
 

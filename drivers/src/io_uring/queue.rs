@@ -205,7 +205,10 @@ fn succeeded(flight: &mut Flight, count: u64, disk: &Disk) -> Verdict {
                 return Verdict::Ends(Ok(()));
             }
             let at = flight.request.offset + flight.done;
-            // Only the end of the file stops a transfer at nothing, or a direct one inside a block.
+            if count == 0 && matches!(flight.request.operation, Operation::Write(_)) {
+                return Verdict::Ends(Err(Errno::NO_SPACE));
+            }
+            // Only the end of the file stops a read at nothing, or a direct one inside a block.
             if count == 0 || !disk.is_aligned(at) {
                 disk.tell_shrunk(at);
                 return Verdict::Ends(Err(Errno::IO));

@@ -111,6 +111,19 @@ pub fn status_flags(file: BorrowedFd<'_>) -> io::Result<i32> {
     if flags < 0 { Err(io::Error::last_os_error()) } else { Ok(flags) }
 }
 
+/// Takes `O_NONBLOCK` off an open file.
+///
+/// # Errors
+/// What `fcntl(2)` answered.
+pub fn make_blocking(file: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = status_flags(file)? & !libc::O_NONBLOCK;
+    // SAFETY: plain system call with integer arguments on a borrowed descriptor.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// What `O_DIRECT` demands of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectAlignment {
