@@ -4,7 +4,9 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+#[cfg(not(miri))]
+use std::os::fd::FromRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -31,29 +33,15 @@ impl Mapping {
     /// # Errors
     /// What `memfd_create(2)`, `ftruncate(2)`, `fcntl(2)` or `mmap(2)` answered; a length of 0 is `EINVAL`.
     pub fn memory(name: &CStr, len_bytes: usize) -> io::Result<Mapping> {
-        // SAFETY: `name` is a valid C string for the duration of the call.
-        let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and is owned by nobody else.
-        let file = unsafe { File::from_raw_fd(fd) };
-        file.set_len(len_bytes as u64)?;
-        // SAFETY: plain fcntl on an owned descriptor with integer arguments.
-        let sealed = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) };
-        if sealed < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let file = memory_file(name, len_bytes)?;
+        // The interpreter that checks for undefined behaviour knows anonymous memory only.
+        let (flags, fd) = match cfg!(miri) {
+            true => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+            false => (libc::MAP_SHARED, file.as_raw_fd()),
+        };
         // SAFETY: a new mapping at an address of the kernel's choosing overlaps nothing.
         let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len_bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
+            libc::mmap(std::ptr::null_mut(), len_bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
         };
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -129,6 +117,30 @@ impl Mapping {
     }
 }
 
+/// A sealed memory file of `len_bytes` zeroes.
+#[cfg(not(miri))]
+fn memory_file(name: &CStr, len_bytes: usize) -> io::Result<File> {
+    // SAFETY: `name` is a valid C string for the duration of the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and is owned by nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(len_bytes as u64)?;
+    // SAFETY: plain fcntl on an owned descriptor with integer arguments.
+    let sealed = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW) };
+    if sealed < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
+
+#[cfg(miri)]
+fn memory_file(_name: &CStr, _len_bytes: usize) -> io::Result<File> {
+    File::open("/dev/null")
+}
+
 /// Fills the slice with zeroes.
 pub fn zero(slice: &VolatileSlice<'_>) {
     // SAFETY: the guard keeps the slice's memory accessible, and the slice's maker vouched for its whole length.
@@ -157,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs a memory file")]
     fn memory_is_zero_and_takes_nothing_until_it_is_written() {
         let mapping = mapping();
         assert_eq!(allocated_bytes(&mapping), 0);
@@ -179,6 +192,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs a memory file")]
     fn a_hole_is_zero_to_the_byte_and_gives_whole_pages_back() {
         let mapping = mapping();
         mapping.slice(0, 16_384).unwrap().copy_from(&[1u8; 16_384]);
@@ -192,6 +206,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs a memory file")]
     fn allocating_changes_no_byte() {
         let mapping = mapping();
         mapping.slice(100, 1).unwrap().copy_from(&[7u8]);
@@ -206,6 +221,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs a memory file")]
     fn the_size_is_sealed() {
         let mapping = mapping();
         assert!(mapping.file.set_len(0).is_err() && mapping.file.set_len(2 << 20).is_err());
