@@ -35,6 +35,12 @@ pub trait DriverType: Sync {
     fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error>;
 }
 
+impl std::fmt::Debug for dyn DriverType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How a driver opens what a property names. A sandbox, an upgrade and a reconnect put their own in its place.
 pub trait Opener: Send + Sync {
     /// Opens `path`, which is absolute.
