@@ -1,4 +1,18 @@
 //! Serves block devices of the virtualisation world over NBD.
+//!
+//! | module | is |
+//! |---|---|
+//! | `cli` | what the user typed, and what it means |
+//! | `server` | start, service and end of the process: the control thread |
+//! | `net` | sockets: listening, addresses, bytes |
+//! | `handshake`, `exports` | clients before their session |
+//! | `worker` | a thread with its share of the sessions |
+//! | `session` | one client: requests in, replies out |
+//! | `disk` | one worker's view of a disk, the same for every front-end |
+//!
+//! Exit codes: 0 success, 1 failure, 2 wrong usage.
+
+mod cli;
 mod disk;
 mod exports;
 mod handshake;
@@ -6,18 +20,11 @@ mod net;
 mod server;
 mod session;
 mod slab;
+mod sys;
 mod worker;
 
-fn main() -> std::process::ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
-    match server::quick() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
 }

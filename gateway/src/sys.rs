@@ -1,9 +1,16 @@
 //! System calls that neither the standard library nor the runtime has.
-#![expect(unsafe_code, reason = "getrlimit(2), sigaction(2), kill(2) and getsockopt(2) have no safe face here")]
+#![expect(
+    unsafe_code,
+    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2) and watching a socket of any family have no safe face"
+)]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is now.
 ///
@@ -22,6 +29,15 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Waits for connections on a listening socket with the runtime of this thread.
+pub(crate) fn watch_listener(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    socket.set_nonblocking(true)?;
+    // SAFETY: a `Socket` owns its descriptor and never replaces it, and the `AsyncFd` owns the `Socket` while the
+    // descriptor is registered.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Whether whoever started this program wants it to ignore the signal, as nohup(1) does with SIGHUP.

@@ -62,7 +62,11 @@ mod tests {
     use super::*;
 
     fn values(address: &Address, export: &str, command: &str) -> Vec<String> {
-        address.variables(export, command).into_iter().map(|(_, value)| value.into_string().unwrap()).collect()
+        address
+            .variables(export, command)
+            .into_iter()
+            .map(|(_, value)| value.into_string().unwrap())
+            .collect()
     }
 
     #[test]

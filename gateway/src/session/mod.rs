@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use nbd::Transmission;
 
 use crate::disk::{Delivery, Disk, Pumped};
+use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::slab::Key;
 use input::{Input, ReceiveBuffer, Received};
@@ -63,9 +64,9 @@ impl Hangup {
     }
 
     /// Says why, unless the client simply left.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, stream: &Stream) {
         if let Some(reason) = &self.reason {
-            tracing::warn!("closing a connection: {reason}");
+            tracing::warn!("closing the connection of {}: {reason}", peer::name(stream));
         }
     }
 
@@ -101,6 +102,8 @@ pub(crate) struct Session {
     flush_failures_seen: u64,
     /// No more requests are taken; the session ends when all are answered.
     draining: bool,
+    /// The server ends: requests are refused, and the session ends when no more come and all are answered.
+    shutting_down: bool,
     /// Requests and bytes of this turn.
     turn_requests: u32,
     turn_bytes: u64,
@@ -139,6 +142,7 @@ impl Session {
             refilling: false,
             flush_failures_seen: disk.shared().flush_failures(),
             draining: false,
+            shutting_down: false,
             turn_requests: 0,
             turn_bytes: 0,
             waits_readable: false,
@@ -148,9 +152,9 @@ impl Session {
         }
     }
 
-    /// Takes no more requests; ends when those taken are answered.
+    /// Refuses requests from now on; ends when those taken before are answered.
     pub(crate) fn drain(&mut self) {
-        self.draining = true;
+        self.shutting_down = true;
     }
 
     /// Whether the last run moved anything.
@@ -175,7 +179,7 @@ impl Session {
         let turn = match self.work(disk, buffer) {
             Ok(turn) => turn,
             Err(hangup) => {
-                hangup.log();
+                hangup.log(&self.stream);
                 Turn::Closed
             }
         };
@@ -214,6 +218,7 @@ impl Session {
                         return Ok(turn);
                     }
                     match self.receive(buffer)? {
+                        0 if self.shutting_down && self.is_at_rest() => return Ok(Turn::Closed),
                         0 => return Ok(Turn::Idle),
                         bytes => self.turn_bytes += bytes as u64,
                     }
@@ -239,7 +244,16 @@ impl Session {
 
     /// Whether everything that was taken is answered, and no more will be taken.
     fn is_over(&self) -> bool {
-        self.draining && self.operations == 0 && self.output.is_empty() && self.deferred.is_empty()
+        self.draining && self.is_answered()
+    }
+
+    fn is_answered(&self) -> bool {
+        self.operations == 0 && self.output.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Whether the client waits for nothing, and nothing is waited for that it began to send.
+    fn is_at_rest(&self) -> bool {
+        self.is_answered() && matches!(self.input.state, input::Receiving::Header)
     }
 
     /// Sends if `now`; says so if the client must take something first.

@@ -84,6 +84,13 @@ impl Session {
         let header =
             RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
         match validate(&header, &self.transmission) {
+            Verdict::Accept(request) if self.shutting_down && request.command != Command::Disconnect => {
+                buffer.consume(format.len());
+                let (errno, message) = (nbd::Errno::Shutdown, "the server is shutting down");
+                let refusal = Refusal { cookie: header.cookie, offset: header.offset, errno, message };
+                self.input.state = Receiving::Skip { left: payload_bytes_of(&request), refusal };
+                Ok(Received::Request)
+            }
             Verdict::Accept(request) => self.request(disk, buffer, &request),
             Verdict::Refuse { errno, message, payload_bytes } => {
                 buffer.consume(format.len());
@@ -282,5 +289,14 @@ impl Session {
         buffer.consume(header);
         self.start_payload(disk, ticket, fua);
         Ok(Received::Request)
+    }
+}
+
+/// Bytes that follow the header of an accepted request.
+fn payload_bytes_of(request: &nbd::Request) -> u64 {
+    match request.command {
+        Command::Write { .. } => request.len,
+        Command::BlockStatus { payload_bytes, .. } => payload_bytes.unwrap_or(0),
+        _ => 0,
     }
 }

@@ -73,7 +73,8 @@ impl Ending {
 impl Worker {
     /// Moves the end on; called when there is nothing else to do.
     pub(super) fn approach_end(&mut self) -> Next {
-        let idle = self.sessions.is_empty() && self.handshakes.is_zero() && self.disks.iter().all(Disk::is_idle);
+        let idle =
+            self.sessions.is_empty() && self.handshakes.is_zero() && self.disks.iter().all(Disk::is_idle);
         match self.ending.phase {
             Phase::Over => Next::End,
             Phase::Draining if idle => {

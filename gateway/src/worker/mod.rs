@@ -246,7 +246,7 @@ impl Worker {
                 let key = delivery.ticket.session;
                 let Some(session) = self.sessions.get_mut(key) else { continue };
                 if let Err(hangup) = session.take(delivery, &mut self.disks[index]) {
-                    hangup.log();
+                    hangup.log(&session.stream);
                     self.close(key);
                 } else {
                     self.enqueue(key);

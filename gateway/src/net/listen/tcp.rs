@@ -45,7 +45,9 @@ pub(super) fn open(hosts: &[String], port: u16) -> Result<Bound, Error> {
     let host = match hosts {
         // Both loopback addresses, or all addresses: the name that works from this machine.
         [] => "localhost".to_owned(),
-        [host, ..] if host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) => "localhost".to_owned(),
+        [host, ..] if host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) => {
+            "localhost".to_owned()
+        }
         [host, ..] => host.clone(),
     };
     let place = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
@@ -134,7 +136,9 @@ fn refused(address: SocketAddr, cause: &io::Error) -> Error {
         Some(libc::EADDRINUSE) => {
             error.hint("another program listens there; choose another port with -p, or -p 0 for a free one")
         }
-        Some(libc::EACCES) => error.hint("ports below 1024 are for privileged programs; choose another with -p"),
+        Some(libc::EACCES) => {
+            error.hint("ports below 1024 are for privileged programs; choose another with -p")
+        }
         Some(libc::EADDRNOTAVAIL) => error.hint("it is no address of this machine; 'ip address' lists them"),
         _ => error,
     }

@@ -75,8 +75,10 @@ fn clear_the_way(path: &Path, facts: &Metadata) -> Result<(), Error> {
         .hint("choose another path, or remove it"));
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(Error::device(format!("cannot listen on socket '{shown}': another server listens there"))
-            .hint("choose another path, or stop that server")),
+        Ok(_) => {
+            Err(Error::device(format!("cannot listen on socket '{shown}': another server listens there"))
+                .hint("choose another path, or stop that server"))
+        }
         // Nobody listens.
         Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
             // Another server may have put its own socket there in this moment.
@@ -91,8 +93,10 @@ fn clear_the_way(path: &Path, facts: &Metadata) -> Result<(), Error> {
             })
         }
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(cause) => Err(Error::system(format!("find out whether a server listens on socket '{shown}'"), &cause)
-            .hint("choose another path, or remove it")),
+        Err(cause) => {
+            Err(Error::system(format!("find out whether a server listens on socket '{shown}'"), &cause)
+                .hint("choose another path, or remove it"))
+        }
     }
 }
 

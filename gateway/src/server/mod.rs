@@ -1,0 +1,145 @@
+//! The server as a process: start, service, end. This is the control thread; it moves no data.
+//!
+//! Whatever can fail fails before anything is announced: the device is opened and started, the sockets are bound,
+//! every worker has its queue, the pid file is written. Only then is the address told to anybody. What was made in
+//! the file system belongs to values that remove it when they are dropped, so every way out cleans up.
+
+mod accept;
+mod captive;
+mod crew;
+mod pidfile;
+mod signals;
+mod stop;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::{DriverType, Error, Settings, StartOptions, Started, SystemOpener};
+
+use crate::net::listen::{Listen, Listeners};
+use crate::sys;
+use accept::Acceptors;
+use captive::Captive;
+use crew::Crew;
+use pidfile::PidFile;
+use signals::Signals;
+
+/// What to open, and with what.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) driver: &'static dyn DriverType,
+    pub(crate) settings: Settings,
+    pub(crate) options: StartOptions,
+}
+
+impl Device {
+    /// Opens and starts it.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub(crate) fn start(&self) -> Result<Arc<dyn Started>, Error> {
+        self.driver.connect(&self.settings, &SystemOpener)?.start(&self.settings, self.options)
+    }
+}
+
+/// How the disk is offered.
+#[derive(Debug, Default)]
+pub(crate) struct Offer {
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) read_only: bool,
+}
+
+/// Everything that was asked for.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) device: Device,
+    pub(crate) offer: Offer,
+    pub(crate) listen: Listen,
+    /// Absolute path.
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Properties to print.
+    pub(crate) gets: Vec<String>,
+    pub(crate) print_uri: bool,
+    /// Shell command to run captive.
+    pub(crate) run: Option<String>,
+    /// How long an idle worker polls before it sleeps.
+    pub(crate) poll: Duration,
+}
+
+/// Serves until a signal, or until the captive command ends. Returns the exit code.
+///
+/// # Errors
+/// It could not start; nothing is left behind.
+pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
+    if let Err(cause) = sys::raise_descriptor_limit() {
+        tracing::warn!("cannot raise the limit of open descriptors, so fewer clients are possible: {cause}");
+    }
+    // May block for long; until it is done a signal simply ends the process.
+    let device = plan.device.start()?;
+    let runtime =
+        tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
+    runtime.block_on(serve(plan, device))
+}
+
+async fn serve(plan: &Plan, device: Arc<dyn Started>) -> Result<u8, Error> {
+    let mut signals = Signals::watch()?;
+    let mut listeners = Listeners::open(&plan.listen)?;
+    let mut crew = tokio::select! {
+        crew = Crew::start(plan, &device) => crew?,
+        signal = signals.next() => {
+            tracing::info!("{signal} before the start was complete");
+            return Ok(0);
+        }
+    };
+    let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
+    let mut captive =
+        plan.run.as_deref().map(|run| captive::command(run, listeners.address(), &plan.offer.name));
+    announce(plan, &*device, &listeners)?;
+    let mut captive = captive.as_mut().map(Captive::start).transpose()?;
+    let acceptors = Acceptors::start(listeners.take_sockets(), &crew)?;
+    let reason = tokio::select! {
+        signal = signals.next() => stop::Reason::Signal(signal),
+        status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
+        failure = crew.failure() => stop::Reason::Failed(failure),
+    };
+    // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
+    drop(listeners);
+    acceptors.stop().await;
+    let code = tokio::select! {
+        code = stop::stop(reason, &mut crew, &mut captive) => code,
+        signal = signals.next() => {
+            tracing::warn!("{signal} while ending: ending at once");
+            if let Some(captive) = &mut captive {
+                captive.send_signal(libc::SIGTERM);
+            }
+            signal.exit_code()
+        }
+    };
+    drop(pidfile);
+    Ok(code)
+}
+
+/// Tells what was asked for on standard output, and where the server is in the log.
+fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<(), Error> {
+    let mut text = String::new();
+    for name in &plan.gets {
+        let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
+        text.push_str(&format!("{name}={value}\n"));
+    }
+    let uri = listeners.address().uri(&plan.offer.name);
+    if plan.print_uri {
+        text.push_str(&format!("{uri}\n"));
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|cause| Error::system("print to standard output", &cause))?;
+    let limits = device.limits();
+    let read_only = if limits.read_only || plan.offer.read_only { ", read-only" } else { "" };
+    let (driver, bytes) = (plan.device.driver.name(), limits.capacity_bytes);
+    tracing::info!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! [`Signals`]: the ones that ask this process to end.
+
+use std::fmt;
+
+use drivers::Error;
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use crate::sys;
+
+/// A signal that asked for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signal(i32);
+
+impl Signal {
+    /// What a shell says about a process that a signal ended.
+    pub(super) fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.0).unwrap_or(u8::MAX)
+    }
+
+    /// Whether it comes from a terminal, which sends it to a captive command too.
+    pub(super) fn is_from_terminal(self) -> bool {
+        self.0 == libc::SIGINT
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            libc::SIGTERM => f.write_str("SIGTERM"),
+            libc::SIGINT => f.write_str("SIGINT"),
+            libc::SIGHUP => f.write_str("SIGHUP"),
+            other => write!(f, "signal {other}"),
+        }
+    }
+}
+
+/// The signals that ask for the end: they do not end the process any more from now on.
+#[derive(Debug)]
+pub(super) struct Signals {
+    streams: Vec<(Signal, Stream)>,
+}
+
+impl Signals {
+    /// Watches SIGTERM, SIGINT, and SIGHUP unless nohup(1) protects from it. (SIGPIPE is ignored by every Rust
+    /// program from its start.)
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub(super) fn watch() -> Result<Signals, Error> {
+        let mut streams = Vec::new();
+        for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            if number == libc::SIGHUP && sys::is_ignored(number) {
+                continue;
+            }
+            let stream = signal(SignalKind::from_raw(number))
+                .map_err(|cause| Error::system(format!("watch signal {number}"), &cause))?;
+            streams.push((Signal(number), stream));
+        }
+        Ok(Signals { streams })
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|context| {
+            for (signal, stream) in &mut self.streams {
+                if stream.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*signal);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}

@@ -1,0 +1,105 @@
+//! The end of service: clients get their answers, writes reach the disk, and nothing may hold that up for ever.
+
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::captive::{self, Captive};
+use super::crew::Crew;
+use super::signals::Signal;
+use crate::worker::mailbox::Message;
+
+/// How long clients may take to receive their last replies.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long devices may take for what they have, once all clients are gone.
+const DEVICES: Duration = Duration::from_secs(20);
+
+/// How long a captive command may take to notice that a terminal's signal, or the end of the server, is meant for it
+/// too.
+const CAPTIVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take after a signal of its own.
+const CAPTIVE_TERM: Duration = Duration::from_secs(10);
+
+/// Why service ends.
+#[derive(Debug)]
+pub(super) enum Reason {
+    Signal(Signal),
+    CaptiveEnded(io::Result<ExitStatus>),
+    /// A worker is gone.
+    Failed(String),
+}
+
+/// Ends everything in order, and returns the exit code. No connection is accepted any more.
+pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<Captive>) -> u8 {
+    let mut code = match &reason {
+        Reason::Signal(signal) => {
+            tracing::info!("{signal}: answering what is in flight, then ending");
+            if let Some(captive) = captive.as_mut().filter(|_| !signal.is_from_terminal()) {
+                captive.send_signal(libc::SIGTERM);
+            }
+            0
+        }
+        Reason::CaptiveEnded(Ok(status)) => captive::exit_code(*status),
+        Reason::CaptiveEnded(Err(cause)) => {
+            tracing::error!("cannot wait for the command of --run: {cause}");
+            1
+        }
+        Reason::Failed(reason) => {
+            tracing::error!("{reason}; ending");
+            1
+        }
+    };
+    if !drain(crew).await && code == 0 {
+        code = 1;
+    }
+    if let Some(captive) = captive.as_mut().filter(|_| !matches!(reason, Reason::CaptiveEnded(_))) {
+        let captive = end_captive(captive).await;
+        code = if code == 0 { captive } else { code };
+    }
+    code
+}
+
+/// Lets the workers answer, flush and end. Returns whether all went well.
+async fn drain(crew: &mut Crew) -> bool {
+    crew.tell(|| Message::Drain);
+    let mut flush = timeout(DRAIN, crew.drained()).await;
+    if flush.is_err() {
+        let clients = crew.connections();
+        tracing::warn!("{clients} clients do not take their replies; closing their connections");
+        crew.tell(|| Message::Close);
+        flush = timeout(DEVICES, crew.drained()).await;
+    }
+    let fine = match flush {
+        Ok(Ok(())) => true,
+        Ok(Err(_)) => {
+            tracing::error!("the last flush failed: writes since the last good one may be lost");
+            false
+        }
+        Err(_) => {
+            tracing::error!("a device does not finish what it was asked for; ending without it");
+            return false;
+        }
+    };
+    crew.tell(|| Message::End);
+    if timeout(DEVICES, crew.ended()).await.is_err() {
+        tracing::error!("a device does not close; ending without it");
+        return false;
+    }
+    fine
+}
+
+/// Waits for the command's end, and helps if it does not come. Returns its exit code.
+async fn end_captive(captive: &mut Captive) -> u8 {
+    for (patience, signal) in [(CAPTIVE_PATIENCE, libc::SIGTERM), (CAPTIVE_TERM, libc::SIGKILL)] {
+        match timeout(patience, captive.end()).await {
+            Ok(Ok(status)) => return captive::exit_code(status),
+            Ok(Err(_)) => return 1,
+            Err(_) => captive.send_signal(signal),
+        }
+    }
+    captive.end().await.map_or(1, captive::exit_code)
+}
