@@ -115,7 +115,8 @@ impl GatewayBuilder {
 
 /// The command line that serves a driver on a Unix socket.
 fn serving_arguments<S: AsRef<OsStr>>(socket: &Path, workers: usize, driver: &[S]) -> Vec<OsString> {
-    let mut arguments = vec![socket.into(), workers.to_string().into()];
+    let mut arguments: Vec<OsString> =
+        vec!["-U".into(), socket.into(), "--workers".into(), workers.to_string().into()];
     arguments.extend(driver.iter().map(|word| word.as_ref().to_owned()));
     arguments
 }
