@@ -140,6 +140,12 @@ fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<
     let limits = device.limits();
     let read_only = if limits.read_only || plan.offer.read_only { ", read-only" } else { "" };
     let (driver, bytes) = (plan.device.driver.name(), limits.capacity_bytes);
-    tracing::info!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
+    let text = format!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
+    // A captive command knows, and its output should stay its own.
+    if plan.run.is_some() {
+        tracing::debug!("{text}");
+    } else {
+        tracing::info!("{text}");
+    }
     Ok(())
 }

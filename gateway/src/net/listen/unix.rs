@@ -163,7 +163,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn message(path: &Path) -> String {
-        SocketFile::open(path).err().expect("the way is not free").to_string()
+        SocketFile::open(path).expect_err("the way is not free").to_string()
     }
 
     #[test]
