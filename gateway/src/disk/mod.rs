@@ -100,6 +100,8 @@ pub(crate) struct Delivery {
 pub(crate) enum What {
     /// A part of a read. `last`: everything before it succeeded too, and nothing follows.
     Data { offset: u64, body: Body, last: bool },
+    /// A read can be pumped again.
+    More,
     /// The operation ended; a read that succeeded ends with its last `Data` instead.
     Done(Result<(), Errno>),
     /// The end of a block status request.

@@ -141,8 +141,9 @@ impl Disk {
                 self.finish_read_if_over(key);
                 return Pumped::Exhausted;
             }
-            if op.in_flight >= PARTS_IN_FLIGHT || read.asking || read.parts.len() >= PARTS_IN_FLIGHT as usize
-            {
+            // A careful read delivers nothing before it has all its parts, so they do not count here.
+            let held = if read.order == Order::Careful { 0 } else { read.parts.len() };
+            if op.in_flight >= PARTS_IN_FLIGHT || read.asking || held >= PARTS_IN_FLIGHT as usize {
                 return Pumped::Waiting;
             }
             if let Some(pumped) = self.pump_part(key) {
@@ -260,6 +261,10 @@ impl Disk {
             Err(errno) => {
                 op.error.get_or_insert(errno);
             }
+        }
+        let (ticket, more) = (op.ticket, read.next < read.stop);
+        if more {
+            self.deliver(ticket, What::More);
         }
         self.deliver_ready(key);
         self.finish_read_if_over(key);

@@ -17,6 +17,9 @@ const STATE_ZERO: u64 = 2;
 impl Session {
     /// Takes something the disk has for this session and adds it to the output.
     pub(crate) fn deliver(&mut self, delivery: Delivery, disk: &mut Disk) -> Result<(), Hangup> {
+        if matches!(delivery.what, What::More) {
+            return Ok(());
+        }
         if delivery.ticket.verb == Verb::Refill {
             return self.refilled(delivery);
         }
@@ -52,6 +55,7 @@ impl Session {
                     self.ended(&ticket);
                 }
             }
+            What::More => {}
             What::Extents(extents) => {
                 self.ended(&ticket);
                 self.reply_status(&ticket, &extents);
