@@ -15,16 +15,14 @@ const MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// Most worker threads.
 pub(super) const WORKERS_MAX: u16 = 1024;
 
-/// Serves block devices of the virtualisation world over NBD.
-///
-/// DRIVER says how the disk is reached ('gateway drivers' lists them), the properties say which disk it is
-/// ('gateway DRIVER --help' explains them). A word without '=' sets the driver's most important property. Options
-/// and properties may stand in any order.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "gateway",
+    about = ABOUT,
     version,
     disable_help_flag = true,
+    disable_version_flag = true,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     override_usage = "gateway [OPTIONS] DRIVER [PROPERTY=VALUE]...\n       \
@@ -49,8 +47,12 @@ pub(super) struct Arguments {
     pub(super) log: Log,
 
     /// Print help; 'gateway DRIVER --help' explains a driver's properties
-    #[arg(short = 'h', long, help_heading = "General")]
+    #[arg(short = 'h', long, global = true, help_heading = "General")]
     pub(super) help: bool,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version, help_heading = "General")]
+    version: Option<bool>,
 }
 
 /// What a server is told.
@@ -156,10 +158,13 @@ pub(super) enum Command {
         json: bool,
     },
     /// Open a disk, print what is known about it, and end
-    #[command(after_help = INFO_EXAMPLES)]
+    #[command(
+        after_help = INFO_EXAMPLES,
+        override_usage = "gateway info [OPTIONS] DRIVER [PROPERTY=VALUE]... [--json]"
+    )]
     Info {
         /// Driver and properties, as for serving
-        #[arg(value_name = "DRIVER [PROPERTY=VALUE]...")]
+        #[arg(value_name = "DRIVER [PROPERTY=VALUE]...", hide = true)]
         words: Vec<String>,
         /// As a JSON object instead of lines of NAME=VALUE
         #[arg(long)]
@@ -185,18 +190,26 @@ fn memory_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+const ABOUT: &str = "\
+Serves block devices of the virtualisation world over NBD.
+
+DRIVER says how the disk is reached ('gateway drivers' lists them), the properties say
+which disk it is ('gateway DRIVER --help' explains them). A word without '=' sets the
+driver's most important property. Options and properties may stand in any order.";
+
 const EXAMPLES: &str = "\
 Examples:
-  gateway io_uring path=disk.img                  serve an image to this machine: nbd://localhost:10809
+  gateway io_uring path=disk.img                  an image, for this machine: nbd://localhost
   gateway io_uring path=disk.img direct=true -r   past the page cache, read-only
-  gateway -i 0.0.0.0 -p 10810 io_uring /dev/sdb   serve a block device to the network
-  gateway -U /tmp/disk.sock memory 1G             RAM disk on a Unix socket
-  gateway memory 64M --run 'nbdinfo \"$uri\"'       serve for one command only
+  gateway -i 0.0.0.0 -p 10810 io_uring /dev/sdb   a block device, for the network
+  gateway -U /tmp/disk.sock memory 1G             a RAM disk, on a Unix socket
+  gateway memory 64M --run 'nbdinfo \"$uri\"'       for one command only
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it
   gateway info io_uring path=disk.img             what is known about a disk
 
-SIGTERM or Ctrl-C end the server: requests in flight are answered, the disk is flushed; the second one ends it
-at once. Exit codes: 0 success, 1 failure, 2 wrong usage; with --run that of the command.";
+SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
+flushed. A second one ends it at once. Exit codes: 0 success, 1 failure, 2 wrong
+usage; with --run that of the command.";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

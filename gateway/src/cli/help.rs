@@ -98,7 +98,7 @@ fn example_value(property: &Property) -> String {
         Kind::Bool => "true".into(),
         Kind::Int { min, max } => {
             let default = property.default.parse::<i64>().ok().filter(|value| *value > min);
-            default.unwrap_or(2).clamp(min, max).to_string()
+            default.unwrap_or(3).clamp(min, max).to_string()
         }
         Kind::Size { min, max } => {
             if (min..=max).contains(&(1 << 30)) {

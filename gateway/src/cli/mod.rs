@@ -42,7 +42,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<u8, Error> {
     if arguments.help {
-        return print(&help_about(arguments.words.first().map(String::as_str))?);
+        return print(&help_wanted(&arguments)?);
     }
     log::start(arguments.log.verbose)?;
     match arguments.command {
@@ -61,11 +61,30 @@ fn run(arguments: Arguments) -> Result<u8, Error> {
     }
 }
 
+/// What `--help` is about, by the words before or after it.
+fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
+    let words = match &arguments.command {
+        Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help("info")),
+        Some(Command::Drivers { .. }) => return Ok(subcommand_help("drivers")),
+        Some(Command::Help { .. }) => return help_about(None),
+        Some(Command::Info { words, .. }) => words,
+        None => &arguments.words,
+    };
+    help_about(words.first().map(String::as_str))
+}
+
+fn subcommand_help(name: &str) -> String {
+    let mut command = Arguments::command();
+    // Makes the subcommands know of the options that all have.
+    command.build();
+    command.find_subcommand_mut(name).map_or_else(String::new, |command| command.render_help().to_string())
+}
+
 /// Help about a driver, or about the program.
 fn help_about(word: Option<&str>) -> Result<String, Error> {
     Ok(match word {
         Some(word) => help::driver_text(words::find(word)?),
-        None => Arguments::command().render_long_help().to_string(),
+        None => Arguments::command().render_help().to_string(),
     })
 }
 
