@@ -194,3 +194,88 @@ impl Store for MemoryDisk {
         self.store.slice(usize::try_from(offset).ok()?, len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const OLD: u8 = 1;
+    const NEW: u8 = 2;
+
+    fn bytes(disk: &MemoryDisk, offset: u64, len: usize) -> Vec<u8> {
+        let memory = Mapping::memory(c"test", len).unwrap();
+        let into = memory.slice(0, len).unwrap();
+        disk.read(offset, &into);
+        let mut bytes = vec![0xff; len];
+        into.copy_to(&mut bytes[..]);
+        bytes
+    }
+
+    #[test]
+    fn what_was_discarded_never_comes_back_whatever_is_written_meanwhile() {
+        let disk = MemoryDisk::new(8 * PAGE_BYTES, false).unwrap();
+        for round in 0..3000 {
+            let offset = round % 8 * PAGE_BYTES;
+            disk.write(offset, Source::Bytes(&[OLD; PAGE_BYTES as usize])).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| disk.discard(offset, PAGE_BYTES).unwrap());
+                disk.write(offset + 64, Source::Bytes(&[NEW; 64])).unwrap();
+            });
+            // The two overlap, so either may have been the last; but all else on the page was discarded.
+            disk.write(offset, Source::Bytes(&[NEW; 64])).unwrap();
+            let found = bytes(&disk, offset, PAGE_BYTES as usize);
+            assert!(found[..64].iter().all(|byte| *byte == NEW));
+            assert!(found[64..].iter().all(|byte| *byte != OLD), "round {round}: old data came back");
+        }
+    }
+
+    #[test]
+    fn zeroing_a_part_of_a_page_leaves_what_others_write_to_the_rest() {
+        let disk = MemoryDisk::new(PAGE_BYTES, false).unwrap();
+        for round in 0..3000 {
+            disk.discard(0, PAGE_BYTES).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| disk.write_zeroes(0, 100, RequestFlags::default()).unwrap());
+                disk.write(100, Source::Bytes(&[NEW; 100])).unwrap();
+            });
+            let found = bytes(&disk, 0, 200);
+            assert!(found[..100].iter().all(|byte| *byte == 0), "round {round}");
+            assert!(found[100..].iter().all(|byte| *byte == NEW), "round {round}");
+        }
+    }
+
+    #[test]
+    fn reading_allocates_nothing_and_discarding_gives_everything_back() {
+        let disk = MemoryDisk::new(1 << 20, false).unwrap();
+        let _ = bytes(&disk, 0, 1 << 20);
+        assert_eq!(disk.store.allocated_bytes().unwrap(), 0);
+        disk.write(0, Source::Bytes(&[NEW; 20_000])).unwrap();
+        disk.write_zeroes(1 << 19, 8192, RequestFlags { no_unmap: true, ..RequestFlags::default() }).unwrap();
+        assert_eq!(disk.store.allocated_bytes().unwrap(), 5 * PAGE_BYTES + 8192);
+        disk.discard(0, 1 << 20).unwrap();
+        assert_eq!(disk.store.allocated_bytes().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_last_page_may_end_inside_a_page_of_memory() {
+        let disk = MemoryDisk::new(PAGE_BYTES + 10, false).unwrap();
+        disk.write(PAGE_BYTES, Source::Bytes(&[NEW; 10])).unwrap();
+        disk.discard(PAGE_BYTES, 10).unwrap();
+        assert_eq!(InstantDisk::view(&disk, PAGE_BYTES, 10), View::Zero(10));
+        assert!(Store::view(&disk, PAGE_BYTES, 11).is_none());
+    }
+
+    #[test]
+    fn answers_about_a_scattered_disk_are_bounded() {
+        let disk = MemoryDisk::new(1 << 22, false).unwrap();
+        for page in 0..512 {
+            disk.write(page * 2 * PAGE_BYTES, Source::Bytes(&[NEW; 1])).unwrap();
+        }
+        let mut extents = Vec::new();
+        disk.block_status(0, 1 << 22, &mut extents);
+        assert_eq!(extents.len(), MAX_EXTENTS);
+        assert!(extents.iter().all(|extent| extent.len == PAGE_BYTES));
+    }
+}

@@ -7,6 +7,7 @@ use std::io;
 #[cfg(not(miri))]
 use std::os::fd::FromRawFd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
@@ -77,6 +78,14 @@ impl Mapping {
     /// What `fallocate(2)` answered.
     pub fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         self.fallocate(libc::FALLOC_FL_KEEP_SIZE, offset, len)
+    }
+
+    /// Memory that the mapping takes at the moment.
+    ///
+    /// # Errors
+    /// What `fstat(2)` answered.
+    pub fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 
     fn fallocate(&self, mode: i32, offset: u64, len: u64) -> io::Result<()> {
@@ -156,25 +165,19 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn mapping() -> Mapping {
         Mapping::memory(c"test", 1 << 20).unwrap()
     }
 
-    fn allocated_bytes(mapping: &Mapping) -> u64 {
-        mapping.file.metadata().unwrap().blocks() * 512
-    }
-
     #[test]
     #[cfg_attr(miri, ignore = "needs a memory file")]
     fn memory_is_zero_and_takes_nothing_until_it_is_written() {
         let mapping = mapping();
-        assert_eq!(allocated_bytes(&mapping), 0);
+        assert_eq!(mapping.allocated_bytes().unwrap(), 0);
         mapping.slice(5000, 10).unwrap().copy_from(&[1u8; 10]);
-        assert_eq!(allocated_bytes(&mapping), 4096);
+        assert_eq!(mapping.allocated_bytes().unwrap(), 4096);
         let mut bytes = [9u8; 20];
         mapping.slice(4995, 20).unwrap().copy_to(&mut bytes[..]);
         assert_eq!(bytes, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
@@ -197,7 +200,7 @@ mod tests {
         let mapping = mapping();
         mapping.slice(0, 16_384).unwrap().copy_from(&[1u8; 16_384]);
         mapping.punch(4000, 8500).unwrap();
-        assert_eq!(allocated_bytes(&mapping), 16_384 - 8192);
+        assert_eq!(mapping.allocated_bytes().unwrap(), 16_384 - 8192);
         let mut bytes = vec![9u8; 16_384];
         mapping.slice(0, 16_384).unwrap().copy_to(&mut bytes[..]);
         for (at, byte) in bytes.into_iter().enumerate() {
@@ -211,7 +214,7 @@ mod tests {
         let mapping = mapping();
         mapping.slice(100, 1).unwrap().copy_from(&[7u8]);
         mapping.allocate(0, 8192).unwrap();
-        assert_eq!(allocated_bytes(&mapping), 8192);
+        assert_eq!(mapping.allocated_bytes().unwrap(), 8192);
         let mut byte = [0u8];
         mapping.slice(100, 1).unwrap().copy_to(&mut byte[..]);
         assert_eq!(byte, [7]);

@@ -103,6 +103,10 @@ pub(super) fn discard_discards(fixture: &dyn Fixture) {
             before - after.min(before)
         );
     }
+    if client.limits.block_status && fixture.keeps_data() {
+        let extents = client.status(offset, len).expect("block status");
+        assert!(extents.iter().all(|extent| extent.hole), "what is discarded is a hole: {extents:?}");
+    }
     expect_bytes(&mut client, 0, &bytes[..offset as usize], "before a discard");
     let end = offset + len;
     expect_bytes(&mut client, end, &bytes[end as usize..], "behind a discard");
