@@ -13,7 +13,9 @@
 
 mod bed;
 mod binary;
+pub mod cachestat;
 mod command;
+pub mod conformance;
 mod gateway;
 mod peer;
 pub mod process;

@@ -1,0 +1,78 @@
+//! A client without any courtesy: bytes on a socket, for tests of what a server does when clients misbehave or leave.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// Request types and errors (doc/proto.md of the NetworkBlockDevice/nbd project).
+pub(crate) const READ: u16 = 0;
+pub(crate) const WRITE: u16 = 1;
+pub(crate) const ESHUTDOWN: u32 = 108;
+pub(crate) const EPERM: u32 = 1;
+
+/// A connection in transmission with simple replies.
+pub(crate) struct Raw {
+    pub(crate) stream: UnixStream,
+    pub(crate) size_bytes: u64,
+    pub(crate) flags: u16,
+}
+
+/// The reply to a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) error: u32,
+    pub(crate) cookie: u64,
+}
+
+impl Raw {
+    /// Connects and opens an export with EXPORT_NAME.
+    pub(crate) fn open(socket: &Path, export: &str) -> Raw {
+        let mut stream = UnixStream::connect(socket).expect("the server listens");
+        stream.write_all(&hello(export)).expect("the server receives");
+        let mut greeting = [0; 18];
+        stream.read_exact(&mut greeting).expect("the server greets");
+        assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
+        let mut reply = [0; 10];
+        stream.read_exact(&mut reply).expect("the export is open");
+        let size_bytes = u64::from_be_bytes(reply[..8].try_into().expect("8 bytes"));
+        let flags = u16::from_be_bytes(reply[8..].try_into().expect("2 bytes"));
+        Raw { stream, size_bytes, flags }
+    }
+
+    /// Sends the header of a request.
+    pub(crate) fn request(&mut self, kind: u16, cookie: u64, offset: u64, len: u32) {
+        self.stream.write_all(&header(kind, cookie, offset, len)).expect("the server receives");
+    }
+
+    /// Receives the head of a simple reply; `None` if the server has closed the connection.
+    pub(crate) fn reply(&mut self) -> Option<Reply> {
+        let mut head = [0; 16];
+        self.stream.read_exact(&mut head).ok()?;
+        assert_eq!(head[..4], 0x6744_6698_u32.to_be_bytes(), "the magic of a simple reply");
+        Some(Reply {
+            error: u32::from_be_bytes(head[4..8].try_into().expect("4 bytes")),
+            cookie: u64::from_be_bytes(head[8..].try_into().expect("8 bytes")),
+        })
+    }
+}
+
+/// What a client says until its export is open: flags, then EXPORT_NAME.
+pub(crate) fn hello(export: &str) -> Vec<u8> {
+    let mut bytes = 3_u32.to_be_bytes().to_vec();
+    bytes.extend(b"IHAVEOPT");
+    bytes.extend(1_u32.to_be_bytes());
+    bytes.extend(u32::try_from(export.len()).expect("a short name").to_be_bytes());
+    bytes.extend(export.as_bytes());
+    bytes
+}
+
+/// The header of a request.
+pub(crate) fn header(kind: u16, cookie: u64, offset: u64, len: u32) -> Vec<u8> {
+    let mut bytes = 0x2560_9513_u32.to_be_bytes().to_vec();
+    bytes.extend(0_u16.to_be_bytes());
+    bytes.extend(kind.to_be_bytes());
+    bytes.extend(cookie.to_be_bytes());
+    bytes.extend(offset.to_be_bytes());
+    bytes.extend(len.to_be_bytes());
+    bytes
+}
