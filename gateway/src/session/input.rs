@@ -61,6 +61,11 @@ impl ReceiveBuffer {
         self.end += count;
     }
 
+    /// A new session keeps bytes that came with its handshake.
+    pub(crate) fn count_parked(&mut self, count: usize) {
+        self.parked += count;
+    }
+
     /// Most that should be received at a time while other sessions keep so much.
     pub(crate) fn window(&self) -> usize {
         (PARKED_BYTES.saturating_sub(self.parked) / 8).clamp(WINDOW_MIN_BYTES, BUFFER_BYTES)

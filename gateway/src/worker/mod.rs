@@ -26,8 +26,8 @@ use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Session, Turn};
 use crate::slab::{Key, Slab};
-pub(crate) use ending::{Ending, LastFlush};
 use ending::Next;
+pub(crate) use ending::{Ending, LastFlush};
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
@@ -201,6 +201,7 @@ impl Worker {
         };
         let disk = &mut self.disks[disk];
         disk.refresh();
+        self.buffer.count_parked(received.len());
         let key = self.sessions.insert_with(|key| Session::new(key, stream, transmission, disk, received));
         if self.ending.has_begun()
             && let Some(session) = self.sessions.get_mut(key)
