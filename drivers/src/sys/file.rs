@@ -14,7 +14,10 @@ fn offset_of(offset: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
-/// `preadv2(2)` of one piece of memory. Returns how many bytes it read.
+/// `pread(2)`, or `preadv2(2)` where there are flags. Returns how many bytes it read.
+///
+/// Made as bare system calls: the library's wrappers are cancellation points, which cost more in a program with threads
+/// than the call needs to find its arguments.
 ///
 /// # Errors
 /// What the system call answered.
@@ -22,10 +25,18 @@ fn offset_of(offset: u64) -> io::Result<libc::off_t> {
 pub fn read_at(file: BorrowedFd<'_>, offset: u64, into: &VolatileSlice<'_>, flags: i32) -> io::Result<usize> {
     let offset = offset_of(offset)?;
     let guard = into.ptr_guard_mut();
+    let fd = libc::c_long::from(file.as_raw_fd());
+    if flags == 0 {
+        // SAFETY: pointer and length describe memory that is writable while `guard` lives, which is longer than the
+        // call; the kernel writes nothing else.
+        let read = unsafe { libc::syscall(libc::SYS_pread64, fd, guard.as_ptr(), into.len(), offset) };
+        return checked(read as isize);
+    }
     let piece = libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: into.len() };
-    // SAFETY: `piece` describes memory that is writable for its whole length while `guard` lives, which is longer
-    // than the call; the kernel writes nothing else.
-    checked(unsafe { libc::preadv2(file.as_raw_fd(), &raw const piece, 1, offset, flags) })
+    // SAFETY: `piece` describes the memory of `guard` as above. The position goes in two halves, of which a 64-bit
+    // kernel takes the first for the whole.
+    let read = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const piece, 1, offset, 0, flags) };
+    checked(read as isize)
 }
 
 /// `pwritev2(2)` of one piece of memory. Returns how many bytes it wrote.
