@@ -98,6 +98,7 @@ impl Disk {
             }
             budget = budget.saturating_sub(done);
             if budget == 0 {
+                self.has_yielded = true;
                 self.give_way(key);
                 return;
             }

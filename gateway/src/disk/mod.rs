@@ -155,6 +155,8 @@ pub(crate) struct Disk {
     deliveries: VecDeque<Delivery>,
     /// Operations that could go on if there were a lease, or that gave way to others.
     runnable: VecDeque<Key>,
+    /// One of them gave way although it could have gone on.
+    has_yielded: bool,
     flush: flush::Flusher,
     exclusive: exclusive::Exclusive,
     dead: bool,
@@ -175,6 +177,7 @@ impl Disk {
             done: Vec::new(),
             deliveries: VecDeque::new(),
             runnable: VecDeque::new(),
+            has_yielded: false,
             flush: flush::Flusher::default(),
             exclusive: exclusive::Exclusive::new(worker, &pool, limits),
             pool,
@@ -279,13 +282,16 @@ impl Disk {
         self.todo.len() < before
     }
 
+    /// Moves operations on that gave way. Returns whether any of them did something; one that only waits for a lease
+    /// does not count, or the worker would never sleep.
     fn run_runnable(&mut self) -> bool {
         let count = self.runnable.len();
+        self.has_yielded = false;
         for _ in 0..count {
             let Some(op) = self.runnable.pop_front() else { break };
             self.step(op);
         }
-        count > self.runnable.len()
+        self.has_yielded || count > self.runnable.len()
     }
 
     /// Lets others have their turn, or waits for a lease.
