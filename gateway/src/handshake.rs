@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_uring::net::UnixStream;
 use crate::exports::ExportTable;
 use crate::net::peer;
 use crate::net::stream::Stream;
+use crate::sys;
 use crate::worker::mailbox::{Mailbox, Message};
 
 /// How long a client may take for the whole handshake, at one byte at a time if it likes.
@@ -93,12 +95,7 @@ pub(crate) fn spawn(socket: OwnedFd, exports: Arc<ExportTable>, mailbox: Arc<Mai
 struct Unopened;
 
 async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Result<Message, Unopened> {
-    // The runtime's stream cannot be turned into a descriptor again.
-    let client = socket.try_clone().map_err(|cause| {
-        tracing::warn!("cannot serve {}: {cause}", peer::name(&socket));
-        Unopened
-    })?;
-    // It only reads and writes; which family the socket is of does not matter to it.
+    // The runtime's stream only reads and writes; which family the socket is of does not matter to it.
     let stream = UnixStream::from_std(socket.into());
     let end = tokio::select! {
         end = tokio::time::timeout(HANDSHAKE_TIMEOUT, haggle(&stream, exports)) => match end {
@@ -108,25 +105,31 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
         },
         () = entered.0.0.ending.notified() => End::GivenUp,
     };
-    drop(stream);
+    let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
         End::Open(transmission, received) => {
-            let name = &transmission.export.name;
-            tracing::debug!("{} opened export {name:?}", peer::name(&client));
-            return Ok(Message::Session { stream: Stream::new(client), transmission, received });
+            tracing::debug!("{} opened export {:?}", peer(), transmission.export.name);
+            // The stream cannot be turned into a descriptor again, but no operation of it is under way.
+            match sys::descriptor_of(&stream).try_clone_to_owned() {
+                Ok(client) => {
+                    return Ok(Message::Session { stream: Stream::new(client), transmission, received });
+                }
+                Err(cause) => tracing::warn!("cannot serve {}: {cause}", peer()),
+            }
         }
-        End::Closed(reason) => tracing::debug!("{}: {reason}", peer::name(&client)),
+        End::Closed(reason) => tracing::debug!("{}: {reason}", peer()),
         // Whoever only looks whether somebody listens does this too.
-        End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer::name(&client)),
+        End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer()),
         End::TimedOut => tracing::warn!(
             "{} did not finish the handshake in {} s; closing its connection",
-            peer::name(&client),
+            peer(),
             HANDSHAKE_TIMEOUT.as_secs()
         ),
         End::GivenUp => {}
     }
-    // An operation that is still under way in the kernel, with the socket and its buffer, ends by this.
-    Stream::new(client).shutdown();
+    // An operation that is still under way in the kernel, with the socket and its buffer, ends by this. It fails when
+    // the client is gone.
+    let _ = stream.shutdown(Shutdown::Both);
     Err(Unopened)
 }
 

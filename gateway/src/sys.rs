@@ -1,7 +1,7 @@
 //! System calls that neither the standard library nor the runtime has.
 #![expect(
     unsafe_code,
-    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2) and watching a socket of any family have no safe face"
+    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2) and two of the runtimes' types have no safe face"
 )]
 
 use std::io;
@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio_uring::net::UnixStream;
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is now.
 ///
@@ -38,6 +39,12 @@ pub(crate) fn watch_listener(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // descriptor is registered.
     let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     watched.map_err(io::Error::from)
+}
+
+/// The descriptor of a stream of the runtime.
+pub(crate) fn descriptor_of(stream: &UnixStream) -> BorrowedFd<'_> {
+    // SAFETY: the stream owns the descriptor and closes it when it is dropped, after the borrow.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
 }
 
 /// Whether whoever started this program wants it to ignore the signal, as nohup(1) does with SIGHUP.

@@ -1,7 +1,8 @@
 //! [`Acceptors`]: take connections and hand them to the workers.
 
 use std::io;
-use std::time::Duration;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use drivers::Error;
 use socket2::Socket;
@@ -16,6 +17,13 @@ use crate::sys;
 /// wait in the kernel meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long after one complaint the next one may come.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Descriptors that connections leave to everything else: what a session needs for a moment when it begins, and what
+/// drivers open while they serve.
+const RESERVED_DESCRIPTORS: u64 = 16;
+
 /// One task for each socket.
 #[derive(Debug)]
 pub(super) struct Acceptors {
@@ -23,16 +31,16 @@ pub(super) struct Acceptors {
 }
 
 impl Acceptors {
-    /// Accepts from now on.
+    /// Accepts from now on, as long as this process has fewer than `descriptors_max` descriptors.
     ///
     /// # Errors
     /// What the system answered.
-    pub(super) fn start(sockets: Vec<Socket>, crew: &Crew) -> Result<Acceptors, Error> {
+    pub(super) fn start(sockets: Vec<Socket>, crew: &Crew, descriptors_max: u64) -> Result<Acceptors, Error> {
         let mut tasks = Vec::new();
         for socket in sockets {
             let listener =
                 sys::watch_listener(socket).map_err(|cause| Error::system("wait for connections", &cause))?;
-            tasks.push(tokio_uring::spawn(accept(listener, crew.balance())));
+            tasks.push(tokio_uring::spawn(accept(listener, crew.balance(), descriptors_max)));
         }
         Ok(Acceptors { tasks })
     }
@@ -49,39 +57,59 @@ impl Acceptors {
 
 /// Accepts for ever. Errors never end it: a server that takes no more clients until it is restarted is worse than one
 /// that tries again.
-async fn accept(listener: AsyncFd<Socket>, balance: Balance) {
-    let mut told = false;
+async fn accept(listener: AsyncFd<Socket>, balance: Balance, descriptors_max: u64) {
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = match listener.readable().await {
             // Takes the readiness back if there is no connection after all.
             Ok(mut ready) => ready.try_io(|listener| listener.get_ref().accept()),
             Err(cause) => Ok(Err(cause)),
         };
-        match accepted {
+        let trouble = match accepted {
             Ok(Ok((socket, address))) => {
-                if std::mem::take(&mut told) {
-                    tracing::info!("accepting connections again");
-                }
                 if !address.is_unix()
                     && let Err(cause) = listen::tune(&socket)
                 {
                     tracing::debug!("cannot set options of a connection: {cause}");
                 }
+                let trouble = shortage(&socket, descriptors_max);
                 balance.hand_over(socket);
+                trouble
             }
-            Ok(Err(cause)) if is_of_one_connection(&cause) => tracing::debug!("a connection failed: {cause}"),
-            Ok(Err(cause)) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(
-                        "cannot accept connections: {cause}; trying again (a limit of open files can be raised with \
-                         ulimit -Hn, or LimitNOFILE= of systemd)"
-                    );
-                }
-                tokio::time::sleep(PAUSE).await;
+            Ok(Err(cause)) if is_of_one_connection(&cause) => {
+                tracing::debug!("a connection failed: {cause}");
+                None
             }
-            Err(_would_block) => {}
+            Ok(Err(cause)) => Some(cause),
+            Err(_would_block) => None,
+        };
+        let Some(cause) = trouble else { continue };
+        if told.is_none_or(|told| told.elapsed() >= SILENCE) {
+            told = Some(Instant::now());
+            tracing::warn!(
+                "cannot accept more connections for now: {cause}; they wait (a limit of open files can be raised with \
+                 ulimit -Hn, or LimitNOFILE= of systemd)"
+            );
+        }
+        pause(listener.get_ref(), descriptors_max).await;
+    }
+}
+
+/// Waits, and goes on waiting while descriptors are short.
+async fn pause(listener: &Socket, descriptors_max: u64) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let probe = listener.try_clone();
+        if probe.is_ok_and(|probe| shortage(&probe, descriptors_max).is_none()) {
+            return;
         }
     }
+}
+
+/// Whether a descriptor is one of the last: the lowest free number is always taken.
+fn shortage(descriptor: &impl AsRawFd, descriptors_max: u64) -> Option<io::Error> {
+    let number = u64::try_from(descriptor.as_raw_fd()).unwrap_or(0);
+    (number + RESERVED_DESCRIPTORS >= descriptors_max).then(|| io::Error::from_raw_os_error(libc::EMFILE))
 }
 
 /// Errors that concern the connection only that was to be accepted (accept(2), "Error handling").

@@ -74,17 +74,16 @@ pub(crate) struct Plan {
 /// # Errors
 /// It could not start; nothing is left behind.
 pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
-    if let Err(cause) = sys::raise_descriptor_limit() {
-        tracing::warn!("cannot raise the limit of open descriptors, so fewer clients are possible: {cause}");
-    }
+    let descriptors_max = sys::raise_descriptor_limit()
+        .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
     // May block for long; until it is done a signal simply ends the process.
     let device = plan.device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, device))
+    runtime.block_on(serve(plan, device, descriptors_max))
 }
 
-async fn serve(plan: &Plan, device: Arc<dyn Started>) -> Result<u8, Error> {
+async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> Result<u8, Error> {
     let mut signals = Signals::watch()?;
     let mut listeners = Listeners::open(&plan.listen)?;
     let mut crew = tokio::select! {
@@ -99,7 +98,7 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>) -> Result<u8, Error> {
         plan.run.as_deref().map(|run| captive::command(run, listeners.address(), &plan.offer.name));
     announce(plan, &*device, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
-    let acceptors = Acceptors::start(listeners.take_sockets(), &crew)?;
+    let acceptors = Acceptors::start(listeners.take_sockets(), &crew, descriptors_max)?;
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
         status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
