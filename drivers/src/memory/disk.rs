@@ -232,6 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn a_write_and_a_discard_at_once_leave_a_page_that_stays_as_it_is() {
+        const PAGES: u64 = 32;
+        let disk = MemoryDisk::new(PAGES * PAGE_BYTES, false).unwrap();
+        let last = (PAGES - 1) * PAGE_BYTES;
+        for round in 0..2000 {
+            disk.discard(0, PAGES * PAGE_BYTES).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| disk.discard(last, PAGE_BYTES).unwrap());
+                disk.write(0, Source::Bytes(&[OLD; (PAGES * PAGE_BYTES) as usize])).unwrap();
+            });
+            let before = bytes(&disk, last + 64, 4000);
+            disk.write(last, Source::Bytes(&[NEW; 64])).unwrap();
+            assert!(
+                before == bytes(&disk, last + 64, 4000),
+                "round {round}: a write changed bytes beside it"
+            );
+        }
+    }
+
+    #[test]
     fn zeroing_a_part_of_a_page_leaves_what_others_write_to_the_rest() {
         let disk = MemoryDisk::new(PAGE_BYTES, false).unwrap();
         for round in 0..3000 {
