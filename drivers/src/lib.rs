@@ -31,6 +31,14 @@
 //! Payloads lie in [`Lease`]s of a [`Region`] that is mapped to the device once, at start. Memory that a device or
 //! another thread may change is only ever seen as a [`vm_memory::VolatileSlice`], never as a `&[u8]`.
 //!
+//! # Drivers, filters, tests
+//!
+//! A new driver implements [`DriverType`], [`Connected`], [`Started`] and [`Queue`], takes its place in [`DRIVERS`], and
+//! passes the conformance suite (`testing::conformance`, cargo feature `testing`) with a fixture of a few lines. One
+//! that never waits only says what its operations do (module `instant`). A filter is a driver that wraps a driver:
+//! `testing::faulty` is the pattern. Blocking system calls go to a bounded pool of helper threads (module `helpers`),
+//! never to the thread of a queue.
+//!
 //! # Trust
 //!
 //! Callers check nothing twice: a queue rejects a request outside the limits with an error completion and never

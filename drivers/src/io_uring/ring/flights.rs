@@ -284,3 +284,33 @@ fn transfer(
     };
     (entry, direct)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Mode;
+    use super::*;
+    use crate::mem::Pool;
+    use crate::request::{RequestFlags, RequestId};
+
+    #[test]
+    fn a_broken_ring_gives_requests_back_and_keeps_their_memory() {
+        let region = Arc::new(Region::new(0, 1).unwrap());
+        let pool = Pool::new(region.clone(), 0);
+        let ring = Ring::new(4, Mode::Interrupt).unwrap();
+        let mut flights = Flights::new(4, ring, None, region);
+        for id in 0..2 {
+            let operation = Operation::Read(pool.lease(4096).unwrap());
+            let flags = RequestFlags::default();
+            let request = Request { id: RequestId(id), operation, flags, offset: 0, len: 4096 };
+            assert!(flights.insert(Flight::new(request, Stage::Transfer)).is_some());
+        }
+        let requests = flights.abandon();
+        assert!(requests.iter().map(|request| request.id.0).eq(0..2));
+        assert_eq!(flights.len(), 0);
+        assert_eq!(
+            pool.lent_bytes(),
+            8192 / 4096 * pool.lease(4096).unwrap().len(),
+            "the kernel may still write there"
+        );
+    }
+}
