@@ -307,10 +307,6 @@ mod tests {
         let requests = flights.abandon();
         assert!(requests.iter().map(|request| request.id.0).eq(0..2));
         assert_eq!(flights.len(), 0);
-        assert_eq!(
-            pool.lent_bytes(),
-            8192 / 4096 * pool.lease(4096).unwrap().len(),
-            "the kernel may still write there"
-        );
+        assert_eq!(pool.lent_bytes(), 2 * 4096, "the kernel may still write there");
     }
 }
