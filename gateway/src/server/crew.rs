@@ -141,15 +141,23 @@ impl Crew {
         self.last_flush
     }
 
-    /// Waits until every worker has ended.
-    pub(super) async fn ended(&mut self) {
+    /// Waits until every worker has ended. Returns whether all did so in order.
+    pub(super) async fn ended(&mut self) -> bool {
+        let mut fine = true;
         while self.running > 0 {
             match self.reports.recv().await {
-                Some(Report::Ended(_)) => self.running -= 1,
+                Some(Report::Ended(reason)) => {
+                    self.running -= 1;
+                    if let Some(reason) = reason {
+                        tracing::error!("{reason}");
+                        fine = false;
+                    }
+                }
                 Some(_) => {}
-                None => return,
+                None => return false,
             }
         }
+        fine
     }
 }
 

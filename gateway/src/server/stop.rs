@@ -85,11 +85,11 @@ async fn drain(crew: &mut Crew) -> bool {
         }
     };
     crew.tell(|| Message::End);
-    if timeout(DEVICES, crew.ended()).await.is_err() {
+    let Ok(in_order) = timeout(DEVICES, crew.ended()).await else {
         tracing::error!("a device does not close; ending without it");
         return false;
-    }
-    fine
+    };
+    fine && in_order
 }
 
 /// Waits for the command's end, and helps if it does not come. Returns its exit code.
