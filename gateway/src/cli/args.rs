@@ -67,7 +67,13 @@ pub(super) struct Serve {
     pub(super) ipaddr: Vec<String>,
 
     /// Unix socket to listen on instead; '-' makes a private one that goes when the server ends
-    #[arg(short = 'U', long, value_name = "PATH", help_heading = "Where to listen", conflicts_with_all = ["port", "ipaddr"])]
+    #[arg(
+        short = 'U',
+        long,
+        value_name = "PATH",
+        help_heading = "Where to listen",
+        conflicts_with_all = ["port", "ipaddr"]
+    )]
     pub(super) unix: Option<PathBuf>,
 
     /// Name of the export; clients that ask for none get it too

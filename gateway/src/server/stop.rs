@@ -11,7 +11,7 @@ use super::crew::Crew;
 use super::signals::Signal;
 use crate::worker::mailbox::Message;
 
-/// How long clients may take to receive their last replies.
+/// How long clients may take to finish requests that they have begun, and to receive their last replies.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long devices may take for what they have, once all clients are gone.
@@ -68,8 +68,10 @@ async fn drain(crew: &mut Crew) -> bool {
     crew.tell(|| Message::Drain);
     let mut flush = timeout(DRAIN, crew.drained()).await;
     if flush.is_err() {
-        let clients = crew.connections();
-        tracing::warn!("{clients} clients do not take their replies; closing their connections");
+        let connections = crew.connections();
+        tracing::warn!(
+            "closing connections whose clients do not take their replies or do not finish their requests: {connections}"
+        );
         crew.tell(|| Message::Close);
         flush = timeout(DEVICES, crew.drained()).await;
     }
