@@ -33,7 +33,8 @@
 //!
 //! # Drivers, filters, tests
 //!
-//! A new driver implements [`DriverType`], [`Connected`], [`Started`] and [`Queue`], takes its place in [`DRIVERS`], and
+//! A new driver implements [`DriverType`], [`Connected`], [`Started`] and [`Queue`], takes its place in [`DRIVERS`],
+//! and
 //! passes the conformance suite (`testing::conformance`, cargo feature `testing`) with a fixture of a few lines. One
 //! that never waits only says what its operations do (module `instant`). A filter is a driver that wraps a driver:
 //! `testing::faulty` is the pattern. Blocking system calls go to a bounded pool of helper threads (module `helpers`),
@@ -43,6 +44,9 @@
 //!
 //! Callers check nothing twice: a queue rejects a request outside the limits with an error completion and never
 //! panics on any offset or length. What a device answers is checked before it is believed.
+
+#[macro_use]
+mod planted;
 
 pub mod driver;
 pub mod error;

@@ -160,7 +160,7 @@ impl InstantDisk for MemoryDisk {
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: RequestFlags) -> Result<(), Errno> {
         self.punch(offset, len)?;
-        if flags.no_unmap {
+        if flags.no_unmap && !planted!("ignored-no-hole") {
             // New pages are zero, and those that a concurrent write made meanwhile are its own.
             self.store.allocate(offset, len)?;
             self.written.set(offset / PAGE_BYTES, (offset + len).div_ceil(PAGE_BYTES));

@@ -3,6 +3,7 @@
 //! This is the only place that queues entries. It can vouch for their memory because the lease an entry points into
 //! lies in the slot that the entry's `user_data` names, and a slot is emptied only by the completion of its entry.
 //! When that cannot be awaited, leases are given up for lost rather than given back.
+#![expect(unsafe_code, reason = "entries name memory that the kernel uses until their completion")]
 
 use std::io;
 use std::sync::Arc;
@@ -123,9 +124,9 @@ impl Flights {
         self.slots.remove(key)
     }
 
-    /// Queues the next entry of a flight. `direct_until` is [`Disk::direct_until`](super::super::disk::Disk): what lies
-    /// behind it goes by the second descriptor. A flight has at most one entry anywhere, so the submission queues, which have as many places as there are slots, are
-    /// never full.
+    /// Queues the next entry of a flight. `direct_until` is [`Disk::direct_until`](super::super::disk::Disk): what
+    /// lies behind it goes by the second descriptor. A flight has at most one entry anywhere, so the submission queues,
+    /// which have as many places as there are slots, are never full.
     pub(in super::super) fn queue(&mut self, key: Key, direct_until: Option<u64>) {
         let registered = self.registered;
         let Some(flight) = self.slots.get_mut(key) else { return };
