@@ -14,6 +14,8 @@ mod flush;
 mod read;
 mod shared;
 mod status;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::VecDeque;
