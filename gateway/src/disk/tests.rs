@@ -106,7 +106,8 @@ impl Late {
     fn perform(&self, request: &Request) -> Result<Outcome, Errno> {
         let mut content = self.content.lock().unwrap();
         let (start, end) = (request.offset as usize, (request.offset + request.len) as usize);
-        let aligned = request.offset % BLOCK == 0 && (request.len % BLOCK == 0 || end as u64 == CAPACITY);
+        let whole = request.len.is_multiple_of(BLOCK) || end as u64 == CAPACITY;
+        let aligned = request.offset.is_multiple_of(BLOCK) && whole;
         assert!(aligned && end <= content.len(), "the device was asked for {start}..{end}");
         match &request.operation {
             Operation::Read(lease) => lease.slice(0, end - start).copy_from(&content[start..end]),
@@ -319,6 +320,38 @@ fn neighbours_inside_one_block_never_lose_an_update() {
             pair.disks.iter().all(|disk| disk.flights.is_empty() && disk.ops.is_empty()),
             "seed {seed}: leftovers"
         );
+    }
+}
+
+#[test]
+fn a_whole_block_written_while_a_piece_of_it_is_changed_is_not_lost() {
+    for seed in 1..400 {
+        let mut chance = Chance(seed * 104_729);
+        let mut pair = Pair::new(seed, Fault::None);
+        for round in 0..8u8 {
+            // On each worker a piece of the same block is written while all of it is: whoever comes last wins where
+            // they overlap, but what only the whole write covers must be its own.
+            let (whole, piece) = (2 * round + 1, 2 * round + 2);
+            let block = chance.below(CAPACITY / BLOCK) * BLOCK;
+            let (at, len) = (1 + chance.below(300), 1 + chance.below(200));
+            let mut tags = Vec::new();
+            let mut order = [0, 1, 2];
+            order.swap(chance.below(3) as usize, chance.below(3) as usize);
+            for what in order {
+                let worker = chance.below(2) as usize;
+                tags.push(match what {
+                    0 => pair.write(worker, block, &[whole; BLOCK as usize], false),
+                    _ => pair.write(worker, block + at, &vec![piece; len as usize], false),
+                });
+                (0..chance.below(3)).for_each(|turn| pair.turn(turn as usize % 2));
+            }
+            pair.finish(&tags);
+            let content = pair.content(block, BLOCK, Order::Any);
+            for (offset, byte) in (0..).zip(&content) {
+                let shared = (at..at + len).contains(&offset);
+                assert!(*byte == whole || shared && *byte == piece, "seed {seed}, {block}+{offset}: {byte}");
+            }
+        }
     }
 }
 
