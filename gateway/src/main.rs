@@ -12,6 +12,9 @@
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage.
 
+#[macro_use]
+mod planted;
+
 mod cli;
 mod disk;
 mod exports;

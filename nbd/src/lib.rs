@@ -25,6 +25,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod planted;
+
 pub mod client;
 mod errno;
 mod export;

@@ -121,6 +121,9 @@ pub fn validate(header: &RequestHeader, session: &Transmission) -> Verdict {
 
     match judge(header, session, payload_bytes) {
         Ok(request) => Verdict::Accept(request),
+        Err(Refusal { errno, message }) if planted!("refused-payload-not-read-away") => {
+            Verdict::Refuse { errno, message, payload_bytes: 0 }
+        }
         Err(Refusal { errno, message }) => Verdict::Refuse { errno, message, payload_bytes },
     }
 }
@@ -149,7 +152,7 @@ fn judge(header: &RequestHeader, session: &Transmission, payload_bytes: u64) -> 
 
     // A read-only export refuses what would change it, announced or not.
     let changes = matches!(header.kind, cmd::WRITE | cmd::TRIM | cmd::WRITE_ZEROES | cmd::RESIZE);
-    if changes && export.is_read_only() {
+    if changes && export.is_read_only() && !planted!("read-only-not-enforced") {
         return Err(Refusal { errno: Errno::Perm, message: "the export is read-only" });
     }
 
@@ -318,7 +321,12 @@ fn accepted(header: &RequestHeader, flags: CommandFlags) -> Request {
         Command::BlockStatus { payload_bytes: Some(_), .. } => 0,
         _ => header.len,
     };
-    Request { cookie: header.cookie, offset: header.offset, len, command }
+    let offset = match header.offset {
+        high if planted!("off-by-one-at-4-gib") && high >> 32 != 0 => high - 1,
+        high if planted!("offset-cut-to-32-bits") => high & u64::from(u32::MAX),
+        offset => offset,
+    };
+    Request { cookie: header.cookie, offset, len, command }
 }
 
 #[cfg(test)]

@@ -22,6 +22,12 @@ pub(crate) enum Clear {
     },
 }
 
+impl Clear {
+    const fn is_fast(self) -> bool {
+        matches!(self, Clear::Zero { fast: true, .. })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct ClearOp {
     what: Clear,
@@ -47,6 +53,9 @@ impl Disk {
                 };
                 (next, end) =
                     inner_blocks(next, end, u64::from(discard.alignment_bytes), self.limits.capacity_bytes);
+                if planted!("trim-rounds-outwards") {
+                    (next, end) = (next / 4096 * 4096, end.next_multiple_of(4096));
+                }
             }
             Clear::Zero { no_unmap, fast } => {
                 let able = self.limits.write_zeroes.filter(|zeroes| {
@@ -58,6 +67,7 @@ impl Disk {
                     return;
                 }
                 by_writing = able.is_none();
+                end -= if planted!("zeroes-leave-the-last-byte") { 1 } else { 0 };
             }
         }
         let state = State::Clear(ClearOp { what, fua, next, end, by_writing, refused: Vec::new() });
@@ -194,6 +204,9 @@ impl Disk {
         }
         match op.error {
             Some(errno) => self.finish(key, Err(errno)),
+            None if planted!("fast-zero-fails-afterwards") && clear.what.is_fast() => {
+                self.finish(key, Err(Errno::NOT_SUPPORTED));
+            }
             None if clear.fua => self.flush_then_finish(key),
             None => self.finish(key, Ok(())),
         }

@@ -91,6 +91,10 @@ impl Session {
         if !in_one {
             match body {
                 Body::Zero { .. } => {
+                    if planted!("hole-chunk-sent-twice") {
+                        let hole = replies.hole(cookie, ticket.offset, offset, len, false);
+                        self.output.push(hole, Body::Empty);
+                    }
                     self.output.push(replies.hole(cookie, ticket.offset, offset, len, last), Body::Empty);
                 }
                 body => self.output.push(replies.data(cookie, ticket.offset, offset, len, last), body),
@@ -115,10 +119,12 @@ impl Session {
     fn reply_status(&mut self, ticket: &Ticket, extents: &[drivers::Extent]) {
         let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
         let Some(query) = self.take_status_query(ticket.tag) else { return };
-        let mut answer = nbd::Extents::new(ticket.len, query.req_one, EXTENTS_MAX);
+        let req_one = query.req_one && !planted!("req-one-ignored");
+        let mut answer = nbd::Extents::new(ticket.len, req_one, EXTENTS_MAX);
         for extent in extents {
             let flags = if extent.hole { STATE_HOLE } else { 0 } | if extent.zero { STATE_ZERO } else { 0 };
-            if !answer.push(extent.len, flags) {
+            let excess = if planted!("status-past-the-end") { 4096 } else { 0 };
+            if !answer.push(extent.len + excess, flags) {
                 break;
             }
         }
@@ -170,7 +176,7 @@ impl Session {
             return result;
         }
         let failures = disk.shared().flush_failures();
-        let news = failures != self.flush_failures_seen;
+        let news = failures != self.flush_failures_seen && !planted!("failed-flush-told-once");
         self.flush_failures_seen = failures;
         if news { result.and(Err(DeviceErrno::IO)) } else { result }
     }

@@ -142,16 +142,29 @@ impl Session {
                 self.succeed(&ticket);
             }
             Command::Read { df } => {
+                let df = df && !planted!("df-in-several-chunks");
                 let ticket = ticket(Verb::Read { whole_chunk: df });
                 if self.read(disk, ticket, df)? == Received::Starved {
                     return Ok(Received::Starved);
                 }
             }
             Command::Write { fua } => {
+                let fua = fua && !planted!("lost-fua");
+                if planted!("flush-misses-other-connections") {
+                    crate::planted::note_write(self.key.to_word());
+                }
                 let ticket = ticket(Verb::Write { fua });
                 return self.write(disk, buffer, ticket, fua);
             }
+            Command::Disconnect if planted!("disconnect-drops-requests") => return Err(Hangup::left()),
             Command::Disconnect => self.draining = true,
+            Command::Flush if planted!("lost-flush") => self.succeed(&ticket(Verb::Flush)),
+            Command::Flush
+                if planted!("flush-misses-other-connections")
+                    && !crate::planted::take_written(self.key.to_word()) =>
+            {
+                self.succeed(&ticket(Verb::Flush));
+            }
             Command::Flush => self.begin(disk, ticket(Verb::Flush), Disk::flush)?,
             Command::Trim { fua } => {
                 let ticket = ticket(Verb::Trim { fua });
@@ -185,6 +198,9 @@ impl Session {
     fn succeed(&mut self, ticket: &Ticket) {
         let head = self.transmission.replies.success(nbd::Cookie(ticket.tag), ticket.offset);
         self.output.push(head, Body::Empty);
+        if planted!("double-reply") {
+            self.output.push(head, Body::Empty);
+        }
     }
 
     /// Starts an operation that the disk drives by itself.

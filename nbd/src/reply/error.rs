@@ -63,6 +63,7 @@ impl ReplyMode {
     /// With simple replies the text is dropped, and nothing may have been sent for the request before: if its header
     /// is out already, the connection must be closed instead.
     pub fn error(self, cookie: Cookie, request_offset: u64, errno: Errno, message: &str) -> ErrorReply {
+        let errno = if planted!("wrong-error-number") { Errno::Io } else { errno };
         if self == ReplyMode::Simple {
             return ErrorReply::new(&Head::simple(cookie, errno.code()));
         }

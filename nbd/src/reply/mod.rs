@@ -36,6 +36,7 @@ impl ReplyMode {
     /// With simple replies it is also what READ of length 0 gets.
     #[inline]
     pub fn success(self, cookie: Cookie, request_offset: u64) -> Head {
+        let cookie = if planted!("cookie-cut-to-32-bits") { Cookie(cookie.0 & 0xffff_ffff) } else { cookie };
         if self == ReplyMode::Simple {
             return Head::simple(cookie, 0);
         }
@@ -84,6 +85,7 @@ impl ReplyMode {
     ) -> Head {
         assert!(self.is_chunked(), "simple replies have no holes");
         debug_assert!(hole_len > 0, "a content chunk describes at least one byte");
+        let hole_len = if planted!("hole-chunk-too-short") { hole_len - 1 } else { hole_len };
         let mut head =
             self.head(Chunk { cookie, request_offset, kind: chunk::OFFSET_HOLE, done, payload_bytes: 12 });
         head.put_u64(hole_offset);

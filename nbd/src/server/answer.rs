@@ -31,6 +31,11 @@ impl<'a> Answer<'a> {
         Answer { option, out }
     }
 
+    /// The option that is being answered.
+    pub(super) const fn option(&self) -> u32 {
+        self.option
+    }
+
     /// One reply with data.
     pub(super) fn reply(&mut self, kind: u32, data: &[u8]) {
         OptionReplyHeader::encode(self.option, kind, data, self.out);

@@ -308,7 +308,8 @@ impl Handshake {
             _ => (false, 0),
         };
         if !offered {
-            return skip(rep::ERR_UNSUP, "unknown option");
+            let kind = if planted!("unknown-option-acknowledged") { rep::ACK } else { rep::ERR_UNSUP };
+            return skip(kind, "unknown option");
         }
         if header.len <= data_bytes_max {
             return Ok(None);

@@ -40,7 +40,9 @@ impl Handshake {
         exports: &dyn Exports,
         answer: &mut Answer<'_>,
     ) -> Result<Outcome, OptionError> {
-        self.clear_contexts();
+        if !planted!("stale-context") {
+            self.clear_contexts();
+        }
         if self.agreed.replies == ReplyMode::Simple {
             return Err(OptionError::invalid("agree on structured replies first"));
         }

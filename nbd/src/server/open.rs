@@ -6,7 +6,7 @@ use super::handshake::{CloseReason, Handshake, Outcome};
 use crate::export::{BlockSizeDemand, ExportFacts};
 use crate::option::{Info, InfoRequest, Malformed, parse_name};
 use crate::transmission::{Contexts, ReplyMode, Transmission};
-use crate::wire::{ClientFlags, EXPORT_NAME_ZEROES_BYTES, info, rep};
+use crate::wire::{ClientFlags, EXPORT_NAME_ZEROES_BYTES, info, opt, rep};
 
 impl From<Malformed> for OptionError {
     fn from(malformed: Malformed) -> OptionError {
@@ -56,7 +56,8 @@ impl Handshake {
             return Err(OptionError::new(rep::ERR_BLOCK_SIZE_REQD, "ask for BLOCK_SIZE, and obey it"));
         }
 
-        let facts = Info::Export { size_bytes: export.size_bytes, flags: export.flags };
+        let off_by = if planted!("size-differs-in-info") && answer.option() == opt::INFO { 4096 } else { 0 };
+        let facts = Info::Export { size_bytes: export.size_bytes - off_by, flags: export.flags };
         answer.reply(rep::INFO, &facts.encode());
         if asked(info::NAME) {
             answer.reply(rep::INFO, &Info::Name(&export.name).encode());
