@@ -1,7 +1,9 @@
 //! End-to-end tests: one program, a module per subject.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
 mod cli;
 mod clients;
+mod conformance;
 mod ending;
 mod raw;
 mod startup;

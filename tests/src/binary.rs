@@ -26,7 +26,7 @@ pub(crate) fn gateway() -> &'static Path {
 ///
 /// # Errors
 /// It cannot be built.
-pub(crate) fn gateway_with(features: &str) -> Result<PathBuf> {
+pub fn gateway_with(features: &str) -> Result<PathBuf> {
     find(Some(features), features)
 }
 
@@ -52,6 +52,17 @@ fn target_folder() -> Result<(PathBuf, String)> {
     let target = profile.parent().context("this program is in no target folder")?;
     let name = profile.file_name().context("this program is in no target folder")?;
     Ok((target.to_owned(), name.to_string_lossy().into_owned()))
+}
+
+/// A folder for large files, on the disk where the target folder is.
+///
+/// # Panics
+/// It cannot be made.
+pub(crate) fn scratch_folder() -> PathBuf {
+    let (target, _) = target_folder().expect("tests run from a target folder");
+    let folder = target.join("tmp");
+    std::fs::create_dir_all(&folder).expect("the target folder is ours");
+    folder
 }
 
 fn build(target: &Path, profile: &str, features: &str) -> Result<()> {

@@ -4,7 +4,9 @@
 //!
 //! * servers as child processes with a private folder and socket: [`Gateway`] for ours, [`Peer`] for those that we
 //!   compare with, both on [`Server`];
+//! * images for them, on a disk or in memory: [`Image`];
 //! * other people's clients, found in the test bed: [`tool`], [`requires!`];
+//! * a conformance suite for any NBD server: [`conformance`];
 //! * a look at a process from outside: [`process`];
 //! * random numbers that print their seed: [`Rng`].
 //!
@@ -12,11 +14,12 @@
 //! busy machine needs.
 
 mod bed;
-mod binary;
+pub mod binary;
 pub mod cachestat;
 mod command;
 pub mod conformance;
 mod gateway;
+mod image;
 mod peer;
 pub mod process;
 mod rng;
@@ -25,6 +28,7 @@ mod server;
 pub use bed::{bootable_image, must_not_skip, tool};
 pub use command::{Output, run, run_with_input};
 pub use gateway::{Gateway, GatewayBuilder};
+pub use image::{Image, Place};
 pub use peer::Peer;
 pub use rng::Rng;
 pub use server::{Server, wait_until};

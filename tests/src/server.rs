@@ -197,10 +197,22 @@ impl Drop for Server {
         }
         let said = self.stderr();
         if std::thread::panicking() {
-            eprintln!("the server said:\n{said}");
+            eprintln!("the server said:\n{}", worth_reading(&said));
             return;
         }
         assert!(!ended_alone, "the server ended during the test: {:?}\n{said}", self.ended);
         assert!(!said.contains("panicked at"), "the server panicked during the test:\n{said}");
     }
+}
+
+/// What came first and last, and all about a panic: a server may say much about a hostile client.
+fn worth_reading(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().collect();
+    if lines.len() <= 60 {
+        return said.to_owned();
+    }
+    let panic = lines.iter().position(|line| line.contains("panicked at")).unwrap_or(lines.len() - 40);
+    let (head, rest) = (&lines[..10], &lines[panic.max(10)..]);
+    let shown = rest.len().min(60);
+    format!("{}\n[…]\n{}", head.join("\n"), rest[..shown].join("\n"))
 }

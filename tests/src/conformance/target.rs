@@ -130,11 +130,6 @@ impl Target {
         self.facts(mode).is_ok()
     }
 
-    /// The best kind of replies.
-    pub(super) fn best_mode(&self) -> ReplyMode {
-        self.modes.last().map_or(ReplyMode::Simple, |(mode, _)| *mode)
-    }
-
     /// Shows that the server still serves: a new client opens the export and reads.
     pub(super) fn serves(&self) -> Outcome {
         let mut session = Session::open(self, ReplyMode::Simple)?;

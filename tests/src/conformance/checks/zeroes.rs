@@ -167,7 +167,11 @@ fn no_hole_on_the_disk(target: &Target, mode: ReplyMode) -> Outcome {
         session.done(&Ask::zeroes(offset, len).with(CommandFlags::NO_HOLE))?;
     }
     let grown = allocated()?.saturating_sub(before);
-    demand!(grown >= 4 * MIB, "the file has {grown} bytes of blocks more after 4 MiB of zeroes with NO_HOLE");
+    // The file system's own blocks for the file may become fewer meanwhile.
+    demand!(
+        grown >= 4 * MIB - 65536,
+        "the file has {grown} bytes of blocks more after 4 MiB of zeroes with NO_HOLE"
+    );
     session.close()
 }
 
