@@ -5,7 +5,7 @@ use nbd::wire::{CommandFlags, cmd};
 
 use crate::Rng;
 use crate::conformance::check::{Check, Level, Outcome, needs, transmission};
-use crate::conformance::reply::EINVAL;
+use crate::conformance::reply::{EINVAL, EPERM};
 use crate::conformance::session::{Ask, Session};
 use crate::conformance::target::Target;
 
@@ -31,10 +31,17 @@ fn unwanted(target: &Target, mode: ReplyMode) -> Outcome {
         for len in [1, 28, 32, 512, 100_000] {
             let payload = Rng::new(130).bytes(len);
             let ask = Ask { payload, ..Ask::new(kind, 0, len as u64) }.with(CommandFlags::PAYLOAD_LEN);
-            session.ask(&ask)?.error_in(&[EINVAL])?;
+            let reply = session.ask(&ask)?;
+            reply.error_in(refusals(&session, kind))?;
         }
     }
     session.close()
+}
+
+/// A read-only export may say that first.
+fn refusals(session: &Session, kind: u16) -> &'static [u32] {
+    let changes = matches!(kind, cmd::TRIM | cmd::WRITE_ZEROES);
+    if changes && !session.is_writable() { &[EINVAL, EPERM] } else { &[EINVAL] }
 }
 
 fn compact(target: &Target, mode: ReplyMode) -> Outcome {
@@ -43,9 +50,7 @@ fn compact(target: &Target, mode: ReplyMode) -> Outcome {
     for kind in [cmd::READ, cmd::TRIM, cmd::CACHE, cmd::WRITE_ZEROES] {
         let ask = Ask::new(kind, 0, 512).with(CommandFlags::PAYLOAD_LEN);
         let reply = session.ask(&ask)?;
-        // A read-only export may say so first.
-        let ro = !session.is_writable() && matches!(kind, cmd::TRIM | cmd::WRITE_ZEROES);
-        reply.error_in(if ro { &[EINVAL, 1] } else { &[EINVAL] })?;
+        reply.error_in(refusals(&session, kind))?;
     }
     session.close()
 }
