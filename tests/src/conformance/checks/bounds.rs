@@ -102,7 +102,8 @@ pub(super) const CHECKS: &[Check] = &[
     transmission(
         "bounds/long-without-payload",
         Level::Chosen,
-        "Block size constraints: the maximum binds payloads only; TRIM, WRITE_ZEROES, CACHE and BLOCK_STATUS succeed on \
+        "Block size constraints: the maximum binds payloads only; TRIM, WRITE_ZEROES, CACHE and BLOCK_STATUS \
+         succeed on \
          the whole export",
         long_without_payload,
     ),

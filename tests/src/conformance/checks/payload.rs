@@ -13,7 +13,8 @@ pub(super) const CHECKS: &[Check] = &[
     transmission(
         "payload/where-none-belongs",
         Level::Must,
-        "Extended request message: PAYLOAD_LEN on a command without a payload: it is read away, the command gets EINVAL",
+        "Extended request message: PAYLOAD_LEN on a command without a payload: it is read away, the command \
+         gets EINVAL",
         unwanted,
     ),
     transmission(
