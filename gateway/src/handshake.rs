@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio_uring::net::UnixStream;
 
 use crate::exports::ExportTable;
+use crate::net::complaint::complain;
 use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::sys;
@@ -114,17 +115,17 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
                 Ok(client) => {
                     return Ok(Message::Session { stream: Stream::new(client), transmission, received });
                 }
-                Err(cause) => tracing::warn!("cannot serve {}: {cause}", peer()),
+                Err(cause) => complain(format_args!("cannot serve {}: {cause}", peer())),
             }
         }
         End::Closed(reason) => tracing::debug!("{}: {reason}", peer()),
         // Whoever only looks whether somebody listens does this too.
         End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer()),
-        End::TimedOut => tracing::warn!(
+        End::TimedOut => complain(format_args!(
             "{} did not finish the handshake in {} s; closing its connection",
             peer(),
             HANDSHAKE_TIMEOUT.as_secs()
-        ),
+        )),
         End::GivenUp => {}
     }
     // An operation that is still under way in the kernel, with the socket and its buffer, ends by this. It fails when

@@ -1,6 +1,7 @@
-//! Sockets: listening, who is at the other end, and moving bytes without waiting.
+//! Sockets: listening, who is at the other end, complaints about them, and moving bytes without waiting.
 
 pub(crate) mod address;
+pub(crate) mod complaint;
 pub(crate) mod listen;
 pub(crate) mod peer;
 pub(crate) mod stream;

@@ -269,7 +269,7 @@ pub(super) fn no_runtime(cause: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::least_loaded;
+    use super::{Farewell, Report, least_loaded, mpsc};
 
     #[test]
     fn the_least_loaded_worker_gets_the_next_connection() {
@@ -283,5 +283,17 @@ mod tests {
         assert_eq!(least_loaded(&[5, 5, 5], 1), 1);
         assert_eq!(least_loaded(&[5, 5, 5], 3), 0);
         assert_eq!(least_loaded(&[4, 5, 4], 1), 2);
+    }
+
+    #[test]
+    fn a_thread_that_panics_says_farewell() {
+        let (reports, mut received) = mpsc::unbounded_channel();
+        let thread = std::thread::spawn(move || {
+            let _farewell = Farewell { reports, reason: Some("worker 0 panicked".into()) };
+            panic!("on purpose");
+        });
+        assert!(thread.join().is_err());
+        let report = received.try_recv().unwrap();
+        assert!(matches!(report, Report::Ended(Some(reason)) if reason == "worker 0 panicked"));
     }
 }

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use nbd::Transmission;
 
 use crate::disk::{Delivery, Disk, Pumped};
+use crate::net::complaint::complain;
 use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::slab::Key;
@@ -66,7 +67,7 @@ impl Hangup {
     /// Says why, unless the client simply left.
     pub(crate) fn log(&self, stream: &Stream) {
         if let Some(reason) = &self.reason {
-            tracing::warn!("closing the connection of {}: {reason}", peer::name(stream));
+            complain(format_args!("closing the connection of {}: {reason}", peer::name(stream)));
         }
     }
 
