@@ -128,6 +128,17 @@ fn properties_are_printed_when_the_server_serves() {
 }
 
 #[test]
+fn a_worker_without_a_queue_is_not_started() {
+    let count = r#"grep -l '^worker-' /proc/$PPID/task/*/comm | wc -l"#;
+    let workers = |words: &[&str]| {
+        let line = [&["--workers", "4", "memory", "1M"], words, &["--run", count]].concat();
+        gateway(&line).success().trim().to_owned()
+    };
+    assert_eq!(workers(&[]), "4");
+    assert_eq!(workers(&["num-queues=1"]), "1");
+}
+
+#[test]
 fn the_pid_file_is_there_as_long_as_the_server() {
     let folder = Server::folder();
     let (pidfile, socket) = (folder.path().join("pid"), folder.path().join("socket"));

@@ -191,3 +191,16 @@ fn a_server_without_free_descriptors_goes_on_when_there_are_some_again() {
     assert_eq!(gateway.stderr().matches("cannot accept").count(), 1, "{}", gateway.stderr());
     gateway.stop();
 }
+
+#[test]
+fn hostile_clients_cannot_flood_the_log() {
+    let gateway = Gateway::start(&["memory", "1M"]);
+    for _ in 0..500 {
+        let mut hostile = Raw::open(gateway.socket(), "");
+        hostile.stream.write_all(&[0xff; 28]).unwrap();
+        assert!(is_closed(&mut hostile.stream));
+    }
+    let complaints = gateway.stderr().matches("closing the connection of process").count();
+    assert!((1..250).contains(&complaints), "{complaints} complaints");
+    gateway.stop();
+}
