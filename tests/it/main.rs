@@ -6,4 +6,5 @@ mod clients;
 mod conformance;
 mod ending;
 mod raw;
+mod resources;
 mod startup;

@@ -1,3 +1,4 @@
 //! Real clients against the gateway.
 
+mod images;
 mod nbdinfo;
