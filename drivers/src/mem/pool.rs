@@ -74,6 +74,16 @@ impl Pool {
         ))
     }
 
+    /// Lends at least `len` bytes as [`Pool::lease`] does, or else the longest lease there is, if that has at least
+    /// `least` bytes.
+    #[must_use]
+    pub fn lease_up_to(&self, len: usize, least: usize) -> Option<Lease> {
+        self.lease(len).or_else(|| {
+            let smaller = CLASS_BYTES.into_iter().rev().filter(|&bytes| bytes < len && bytes >= least);
+            smaller.into_iter().find_map(|bytes| self.lease(bytes))
+        })
+    }
+
     /// Bytes on loan at the moment.
     #[must_use]
     pub fn lent_bytes(&self) -> usize {
@@ -192,6 +202,17 @@ mod tests {
         assert!(pool.lease(1).is_none());
         drop((large, second));
         assert_eq!((0..).map_while(|_| pool.lease(4096)).collect::<Vec<_>>().len(), 128);
+    }
+
+    #[test]
+    fn a_shorter_lease_serves_where_there_is_no_longer_one() {
+        let pool = pool(2);
+        let small: Vec<_> = (0..65).map(|_| pool.lease(4096).unwrap()).collect();
+        assert!(pool.lease(BLOCK_BYTES).is_none(), "both blocks are cut");
+        assert_eq!(pool.lease_up_to(BLOCK_BYTES, 4096).map(|lease| lease.len()), Some(4096));
+        assert!(pool.lease_up_to(BLOCK_BYTES, 8192).is_none());
+        drop(small);
+        assert_eq!(pool.lease_up_to(BLOCK_BYTES, 4096).map(|lease| lease.len()), Some(BLOCK_BYTES));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(crate) use shared::DiskShared;
 /// cache before it is sent.
 pub(crate) const PART_BYTES: usize = drivers::mem::LARGEST_LEASE_BYTES;
 
+/// Longest leases that are kept for requests that do not wait for clients.
+const LEASES_KEPT: usize = 4;
+
 /// Parts of one operation inside the driver at a time.
 const PARTS_IN_FLIGHT: u32 = 4;
 
@@ -208,9 +211,11 @@ impl Disk {
         self.shared.device().store()
     }
 
-    /// Whether leases are so scarce that clients must not be waited for with one in hand.
+    /// Whether leases are so scarce that clients must not be waited for with one in hand: of a pool of a few leases
+    /// even one is missed.
     pub(crate) fn is_short_of_leases(&self) -> bool {
-        self.pool.lent_bytes() > self.pool.len_bytes() / 2
+        let (lent, all) = (self.pool.lent_bytes(), self.pool.len_bytes());
+        lent > (all / 2).min(all.saturating_sub(LEASES_KEPT * PART_BYTES))
     }
 
     /// Whether a turn would do nothing.
@@ -370,6 +375,11 @@ impl Disk {
     /// A lease of at least `len` bytes.
     fn lease(&self, len: usize) -> Option<Lease> {
         self.pool.lease(len)
+    }
+
+    /// A lease for a part of `len` bytes, or, where such leases are scarce, for the beginning of it.
+    fn part_lease(&self, len: usize) -> Option<Lease> {
+        self.pool.lease_up_to(len, self.limits.request_alignment_bytes as usize)
     }
 
     fn is_aligned(&self, offset: u64, len: u64) -> bool {

@@ -33,10 +33,8 @@ pub(crate) enum ReadNow {
     Failed(Errno),
     /// It is on its way and will be delivered.
     Started,
-    /// It takes more than one part: use [`Disk::start_read`].
+    /// It takes more than one part, or there is no lease for it in one: use [`Disk::start_read`].
     Split,
-    /// There is no lease; try again when something was given back.
-    Starved,
 }
 
 /// How far a pump came.
@@ -95,19 +93,43 @@ impl Disk {
             Now::Failed(errno) => return ReadNow::Failed(errno),
             Now::Later => {}
         }
-        let Some(lease) = self.lease(len) else { return ReadNow::Starved };
+        let Some(lease) = self.lease(len) else { return ReadNow::Split };
         match self.queue.read_now(offset, &lease.slice(0, len)) {
             Now::Done(()) => ReadNow::Body(Body::Lease { lease, start: 0, len, offset }),
             Now::Failed(errno) => ReadNow::Failed(errno),
             Now::Later => {
-                let mut read = ReadOp::new(ticket, Order::Any, &self.limits);
-                read.next = read.stop;
-                read.parts.push_back(Part { offset, len: ticket.len, body: None });
-                let key = self.insert_read(ticket, read);
-                self.launch(key, Operation::Read(lease), offset, ticket.len, RequestFlags::default());
-                ReadNow::Started
+                let read = ReadOp::new(ticket, Order::Any, &self.limits);
+                self.launch_only_part(ticket, read, lease)
             }
         }
+    }
+
+    /// Reads the beginning of a range, as much of it as one lease of those that are left takes. `None`: none is left.
+    pub(crate) fn read_beginning(&mut self, ticket: Ticket) -> Option<ReadNow> {
+        let mut read = ReadOp::new(ticket, Order::Any, &self.limits);
+        let (from, most) = (read.next, self.part_room(read.next) as u64);
+        let lease = self.part_lease((read.stop - from).min(most) as usize)?;
+        read.stop = read.stop.min(from + most).min(from + lease.len() as u64);
+        read.end = read.end.min(read.stop);
+        let len = read.stop - from;
+        Some(match self.queue.read_now(from, &lease.slice(0, len as usize)) {
+            Now::Done(()) => {
+                let (start, len) = ((read.start - from) as usize, (read.end - read.start) as usize);
+                ReadNow::Body(Body::Lease { lease, start, len, offset: read.start })
+            }
+            Now::Failed(errno) => ReadNow::Failed(errno),
+            Now::Later => self.launch_only_part(ticket, read, lease),
+        })
+    }
+
+    /// Sends a read to the driver that is one part.
+    fn launch_only_part(&mut self, ticket: Ticket, mut read: ReadOp, lease: Lease) -> ReadNow {
+        let (offset, len) = (read.next, read.stop - read.next);
+        read.next = read.stop;
+        read.parts.push_back(Part { offset, len, body: None });
+        let key = self.insert_read(ticket, read);
+        self.launch(key, Operation::Read(lease), offset, len, RequestFlags::default());
+        ReadNow::Started
     }
 
     /// A read of any length; [`Disk::pump_read`] moves it on. `holes`: deliver holes as zeroes without reading them.
@@ -181,7 +203,13 @@ impl Disk {
             Now::Failed(errno) => return Some(self.fail_read(key, errno)),
             Now::Later => {}
         }
-        let Some(lease) = self.lease(len as usize) else { return Some(Pumped::Starved) };
+        let Some(lease) = self.part_lease(len as usize).or_else(|| {
+            self.shed_read(key);
+            self.part_lease(len as usize)
+        }) else {
+            return Some(Pumped::Starved);
+        };
+        let len = len.min(lease.len() as u64);
         match self.queue.read_now(offset, &lease.slice(0, len as usize)) {
             Now::Done(()) => {
                 self.part_done_now(key, offset, len, |len| Body::Lease { lease, start: 0, len, offset })
@@ -195,6 +223,13 @@ impl Disk {
                 None
             }
         }
+    }
+
+    /// Gives back the leases of parts that wait for others of their read: who waits for a lease with others in hand
+    /// may wait for ever, since its like may hold all the rest. What they held is read again when it is sent.
+    pub(crate) fn shed_read(&mut self, key: Key) {
+        let Some(read) = self.read_mut(key) else { return };
+        read.parts.iter_mut().filter_map(|part| part.body.as_mut()).for_each(Body::shed_lease);
     }
 
     /// A part that needed no request.
@@ -395,6 +430,7 @@ impl ReadOp {
                 Body::Lease { lease, start: at + skip, len, offset: start }
             }
             Body::Store { .. } => Body::Store { offset: start, len },
+            Body::Again { .. } => Body::Again { offset: start, len },
             _ => Body::Zero { len },
         };
         Some((start, body))

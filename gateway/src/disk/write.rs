@@ -54,11 +54,13 @@ impl Disk {
     pub(crate) fn write_lease(&self, offset: u64, len: u64) -> Option<(Lease, usize, usize)> {
         let lead = (offset % u64::from(self.limits.request_alignment_bytes)) as usize;
         let len = len.min(self.part_room(offset) as u64) as usize;
-        Some((self.lease(lead + len)?, lead, len))
+        let lease = self.part_lease(lead + len)?;
+        let len = len.min(lease.len() - lead);
+        Some((lease, lead, len))
     }
 
     /// Longest part that may begin at `offset`.
-    fn part_room(&self, offset: u64) -> usize {
+    pub(super) fn part_room(&self, offset: u64) -> usize {
         let most = (self.limits.max_transfer_bytes as usize).min(PART_BYTES);
         most - (offset % most as u64) as usize
     }

@@ -5,3 +5,4 @@ pub(crate) mod complaint;
 pub(crate) mod listen;
 pub(crate) mod peer;
 pub(crate) mod stream;
+mod wide;

@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use vm_memory::VolatileSlice;
 
+use super::wide::Wide;
+
 /// Most pieces of memory one send takes.
 pub(crate) const GATHER_MAX: usize = 64;
 
@@ -18,12 +20,13 @@ pub(crate) const GATHER_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: OwnedFd,
+    wide: Option<Wide>,
 }
 
 impl Stream {
     /// Takes over a connected stream socket, blocking or not.
     pub(crate) fn new(socket: OwnedFd) -> Stream {
-        Stream { socket }
+        Stream { socket, wide: None }
     }
 
     /// Receives into private memory. 0 is the end of the stream.
@@ -57,6 +60,13 @@ impl Stream {
         // `gather`; the kernel only reads it.
         let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, flags) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Long replies come: lets the socket take more at a time, if it may.
+    pub(crate) fn widen(&mut self) {
+        if self.wide.is_none() {
+            self.wide = Wide::make(&self.socket);
+        }
     }
 
     /// How many bytes a receive would give at once.

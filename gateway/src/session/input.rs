@@ -18,10 +18,15 @@ const PARKED_BYTES: usize = 16 << 20;
 /// Least that is received at a time.
 const WINDOW_MIN_BYTES: usize = 4 << 10;
 
+/// Memory is copied fastest where source and destination lie alike in their pages.
+const PAGE_BYTES: usize = 4 << 10;
+
 /// The buffer a worker receives into. It belongs to one session at a time, for the length of its turn.
 #[derive(Debug)]
 pub(crate) struct ReceiveBuffer {
     bytes: Box<[u8]>,
+    /// Where the first page begins.
+    first_page: usize,
     start: usize,
     end: usize,
     /// Bytes that sessions keep elsewhere.
@@ -30,7 +35,10 @@ pub(crate) struct ReceiveBuffer {
 
 impl ReceiveBuffer {
     pub(crate) fn new() -> ReceiveBuffer {
-        ReceiveBuffer { bytes: vec![0; BUFFER_BYTES].into_boxed_slice(), start: 0, end: 0, parked: 0 }
+        // Room for what lies before the first page, and for a place in it.
+        let bytes = vec![0; BUFFER_BYTES + 2 * PAGE_BYTES].into_boxed_slice();
+        let first_page = bytes.as_ptr().align_offset(PAGE_BYTES);
+        ReceiveBuffer { bytes, first_page, start: 0, end: 0, parked: 0 }
     }
 
     /// What was received and not consumed.
@@ -46,13 +54,16 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Room of at most `window` bytes behind what is filled.
-    pub(crate) fn room(&mut self, window: usize) -> &mut [u8] {
-        if self.start > 0 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+    /// Room of at most `window` bytes behind what is filled. The first filled byte comes to lie where a byte at
+    /// `offset` lies in its page: what is written from there to a file is copied page by page, which takes a fifth
+    /// less time than across them.
+    pub(crate) fn room(&mut self, window: usize, offset: u64) -> &mut [u8] {
+        let start = self.first_page + (offset % PAGE_BYTES as u64) as usize;
+        if self.start != start {
+            self.bytes.copy_within(self.start..self.end, start);
+            (self.start, self.end) = (start, start + self.end - self.start);
         }
-        let end = (self.end + window).min(self.bytes.len());
+        let end = (self.end + window).min(start + BUFFER_BYTES);
         &mut self.bytes[self.end..end]
     }
 
@@ -140,7 +151,8 @@ pub(super) struct Input {
     pub(super) format: HeaderFormat,
     /// Received bytes that wait with the session.
     parked: Vec<u8>,
-    /// Most to receive at a time: small while large payloads come that should go straight into leases.
+    /// Most to receive at a time where a header comes next: small while large payloads come, which should go
+    /// straight into leases or lie in the buffer as they will in a file.
     window: usize,
     /// Payloads never go straight into leases: receive as much as there is.
     immediate: bool,
@@ -158,7 +170,7 @@ impl Input {
         if !self.parked.is_empty() {
             buffer.parked -= self.parked.len();
             let parked = std::mem::take(&mut self.parked);
-            buffer.room(parked.len())[..parked.len()].copy_from_slice(&parked);
+            buffer.room(parked.len(), 0)[..parked.len()].copy_from_slice(&parked);
             buffer.fill(parked.len());
         }
     }
@@ -173,23 +185,30 @@ impl Input {
         }
     }
 
-    /// How much to ask for.
-    pub(super) fn window(&self, buffer: &ReceiveBuffer) -> usize {
-        self.window.min(buffer.window())
+    /// Room for what should be received next.
+    pub(super) fn room<'a>(&self, buffer: &'a mut ReceiveBuffer) -> &'a mut [u8] {
+        let (wanted, offset) = match &self.state {
+            Receiving::Skip { left, .. } => (*left, 0),
+            Receiving::Payload(payload) if self.immediate || payload.error.is_some() => {
+                (payload.left.saturating_sub(buffer.filled().len() as u64), payload.offset)
+            }
+            Receiving::Header | Receiving::Payload(_) => (self.window as u64, 0),
+        };
+        let window = buffer.window();
+        buffer.room(usize::try_from(wanted).unwrap_or(window).clamp(1, window), offset)
     }
 
     /// Learns from what came: a full window asks for a larger one.
     pub(super) fn filled_window(&mut self, asked: usize, got: usize) {
-        if got == asked {
+        let is_windowed = !self.immediate || matches!(self.state, Receiving::Header);
+        if got == asked && is_windowed {
             self.window = (self.window * 8).min(BUFFER_BYTES);
         }
     }
 
-    /// A large payload came: receive no more than the next header with it.
+    /// A large payload came: receive no more than the next header before it.
     pub(super) fn saw_large_payload(&mut self) {
-        if !self.immediate {
-            self.window = self.format.len();
-        }
+        self.window = self.format.len();
     }
 
     /// Bytes a closed session no longer keeps.

@@ -278,7 +278,7 @@ impl Session {
                 Ok(Flushed::All) => break,
                 Ok(Flushed::Blocked) => {
                     if disk.is_short_of_leases() {
-                        self.output.shed_leases();
+                        self.shed_leases(disk);
                     }
                     break;
                 }
@@ -316,7 +316,10 @@ impl Session {
                 Pumped::Waiting if self.transmission.replies.is_chunked() => waiting += 1,
                 Pumped::Waiting => break,
                 Pumped::Starved => {
-                    return Ok(Some(self.send(disk, true)?.unwrap_or(Turn::Starved)));
+                    let turn = self.send(disk, true)?.unwrap_or(Turn::Starved);
+                    // Whoever waits for a lease has none in hand.
+                    self.shed_leases(disk);
+                    return Ok(Some(turn));
                 }
             }
         }

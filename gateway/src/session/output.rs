@@ -47,6 +47,13 @@ impl Body {
         }
     }
 
+    /// Gives a lease back; what it held is read again later.
+    pub(crate) fn shed_lease(&mut self) {
+        if let Body::Lease { len, offset, .. } = *self {
+            *self = Body::Again { offset, len };
+        }
+    }
+
     /// Drops the first `count` bytes.
     fn advance(&mut self, count: usize) {
         match self {
@@ -246,28 +253,26 @@ impl Output {
         }
     }
 
-    /// Puts the beginning of what had to be read again in its place.
-    pub(crate) fn refill(&mut self, body: Body) {
+    /// Puts the beginning of what had to be read again in its place: `body` is what is at `from` on the disk. Anything
+    /// but what comes next is dropped.
+    pub(crate) fn refill(&mut self, from: u64, body: Body) {
         let Some(first) = self.entries.front_mut() else { return };
         let Body::Again { offset, len } = first.body else { return };
-        let got = body.len().min(len);
-        if got == len {
-            first.body = body;
+        let got = body.len();
+        if from != offset || got > len {
             return;
         }
-        // The rest is asked for when this part is sent.
-        let rest = Body::Again { offset: offset + got as u64, len: len - got };
         first.body = body;
-        self.entries.insert(1, Entry { front: Front::Nothing, body: rest });
+        if got < len {
+            // The rest is asked for when this part is sent.
+            let rest = Body::Again { offset: offset + got as u64, len: len - got };
+            self.entries.insert(1, Entry { front: Front::Nothing, body: rest });
+        }
     }
 
     /// Gives all leases back; what they held is read again when the client takes it.
     pub(crate) fn shed_leases(&mut self) {
-        for entry in &mut self.entries {
-            if let Body::Lease { len, offset, .. } = entry.body {
-                entry.body = Body::Again { offset, len };
-            }
-        }
+        self.entries.iter_mut().for_each(|entry| entry.body.shed_lease());
     }
 
     /// Gives memory back that only a busy session needs.
@@ -275,5 +280,43 @@ impl Output {
         if self.entries.is_empty() && self.entries.capacity() > IDLE_ENTRIES {
             self.entries = VecDeque::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn zero(len: usize) -> Body {
+        Body::Zero { len }
+    }
+
+    #[test]
+    fn what_is_read_again_goes_where_it_belongs_and_nowhere_else() {
+        let (one, mut other) = UnixStream::pair().unwrap();
+        let stream = Stream::new(one.into());
+        let mut output = Output::default();
+        output.push_body(Body::Again { offset: 100, len: 50 });
+        output.push_body(zero(7));
+        output.refill(90, zero(50));
+        output.refill(100, zero(51));
+        let expected = Flushed::ReadAgain { offset: 100, len: 50 };
+        assert_eq!(output.flush(&stream, None).unwrap(), expected, "another range, or more than is missing");
+        output.refill(100, zero(20));
+        assert_eq!(
+            output.flush(&stream, None).unwrap(),
+            Flushed::ReadAgain { offset: 120, len: 30 },
+            "the beginning is sent, the rest is still missing"
+        );
+        output.refill(120, zero(30));
+        assert_eq!(output.flush(&stream, None).unwrap(), Flushed::All);
+        assert_eq!(output.waiting_bytes, 0);
+        drop(stream);
+        let mut sent = Vec::new();
+        other.read_to_end(&mut sent).unwrap();
+        assert_eq!(sent.len(), 57);
     }
 }

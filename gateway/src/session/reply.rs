@@ -38,12 +38,22 @@ impl Session {
     /// Keeps a delivery for later; not with a lease in hand when those are scarce.
     fn defer(&mut self, mut delivery: Delivery, disk: &Disk) {
         if let What::Data { body, .. } = &mut delivery.what
-            && let Body::Lease { offset, len, .. } = *body
             && disk.is_short_of_leases()
         {
-            *body = Body::Again { offset, len };
+            body.shed_lease();
         }
         self.deferred.push_back(delivery);
+    }
+
+    /// Gives all leases back that wait for the client; what they held is read again when it takes that.
+    pub(super) fn shed_leases(&mut self, disk: &mut Disk) {
+        self.output.shed_leases();
+        self.reads.iter().for_each(|read| disk.shed_read(*read));
+        for delivery in &mut self.deferred {
+            if let What::Data { body, .. } = &mut delivery.what {
+                body.shed_lease();
+            }
+        }
     }
 
     fn reply(&mut self, delivery: Delivery, disk: &Disk) -> Result<(), Hangup> {
@@ -203,36 +213,25 @@ impl Session {
         if self.refilling {
             return Ok(false);
         }
-        let alignment = disk.limits().request_alignment_bytes as usize;
-        let len = len.clamp(1, crate::disk::PART_BYTES / 2);
         let ticket = Ticket { session: self.key, tag: 0, offset, len: len as u64, verb: Verb::Refill };
-        let answer = if alignment == 1 { disk.read_short(ticket) } else { ReadNow::Split };
-        match answer {
-            ReadNow::Body(body) => {
-                self.output.refill(body);
-                Ok(true)
+        match disk.read_beginning(ticket) {
+            Some(ReadNow::Body(body)) => {
+                self.output.refill(offset, body);
+                return Ok(true);
             }
-            ReadNow::Failed(errno) => Err(Hangup::because(format!("cannot read data again: {errno}"))),
-            ReadNow::Starved => Ok(false),
-            ReadNow::Started => {
-                self.refilling = true;
-                Ok(false)
+            Some(ReadNow::Failed(errno)) => {
+                return Err(Hangup::because(format!("cannot read data again: {errno}")));
             }
-            ReadNow::Split => {
-                let read = disk.start_read(ticket, crate::disk::Order::Careful, false);
-                self.refilling = true;
-                self.reads.push_front(read);
-                disk.pump_read(read);
-                self.take_deliveries(disk)?;
-                Ok(!self.refilling)
-            }
+            Some(ReadNow::Started | ReadNow::Split) => self.refilling = true,
+            None => self.shed_leases(disk),
         }
+        Ok(false)
     }
 
     fn refilled(&mut self, delivery: Delivery) -> Result<(), Hangup> {
         self.refilling = false;
         match delivery.what {
-            What::Data { body, .. } => self.output.refill(body),
+            What::Data { offset, body, .. } => self.output.refill(offset, body),
             What::Done(Err(errno)) => {
                 return Err(Hangup::because(format!("cannot read data again: {errno}")));
             }

@@ -33,8 +33,7 @@ impl Session {
                     received
                 }
                 _ => {
-                    let window = self.input.window(buffer);
-                    let room = buffer.room(window);
+                    let room = self.input.room(buffer);
                     let asked = room.len();
                     let received = self.stream.receive(room);
                     if let Ok(got) = received {
@@ -144,9 +143,7 @@ impl Session {
             Command::Read { df } => {
                 let df = df && !planted!("df-in-several-chunks");
                 let ticket = ticket(Verb::Read { whole_chunk: df });
-                if self.read(disk, ticket, df)? == Received::Starved {
-                    return Ok(Received::Starved);
-                }
+                self.read(disk, ticket, df);
             }
             Command::Write { fua } => {
                 let fua = fua && !planted!("lost-fua");
@@ -215,32 +212,26 @@ impl Session {
         self.take_deliveries(disk)
     }
 
-    fn read(&mut self, disk: &mut Disk, ticket: Ticket, df: bool) -> Result<Received, Hangup> {
+    fn read(&mut self, disk: &mut Disk, ticket: Ticket, df: bool) {
         let chunked = self.transmission.replies.is_chunked();
         let holes = chunked && !df && ticket.len >= HOLES_BYTES && disk.limits().block_status;
         if ticket.len <= PART_BYTES as u64 && !holes {
             match disk.read_short(ticket) {
                 ReadNow::Body(body) => {
                     self.turn_bytes += ticket.len;
-                    self.reply_data(&ticket, ticket.offset, body, true);
-                    return Ok(Received::Request);
+                    return self.reply_data(&ticket, ticket.offset, body, true);
                 }
-                ReadNow::Failed(errno) => {
-                    self.reply_error(&ticket, errno);
-                    return Ok(Received::Request);
-                }
-                ReadNow::Starved => return Ok(Received::Starved),
-                ReadNow::Started => {
-                    self.began(&ticket);
-                    return Ok(Received::Request);
-                }
+                ReadNow::Failed(errno) => return self.reply_error(&ticket, errno),
+                ReadNow::Started => return self.began(&ticket),
                 ReadNow::Split => {}
             }
         }
         let order = if chunked && !df { Order::Any } else { Order::Careful };
+        if ticket.len > PART_BYTES as u64 {
+            self.stream.widen();
+        }
         self.began(&ticket);
         self.reads.push_back(disk.start_read(ticket, order, holes));
-        Ok(Received::Request)
     }
 
     fn block_status(
@@ -278,8 +269,11 @@ impl Session {
         fua: bool,
     ) -> Result<Received, Hangup> {
         let header = self.input.format.len();
-        if ticket.len >= STREAM_BYTES || buffer.is_scarce() {
+        let is_large = ticket.len >= STREAM_BYTES;
+        if is_large {
             self.input.saw_large_payload();
+        }
+        if is_large || buffer.is_scarce() {
             buffer.consume(header);
             self.start_payload(disk, ticket, fua);
             return Ok(Received::Request);
