@@ -136,6 +136,15 @@ fn gateway_read_only_passes_the_suite() {
     server.stop();
 }
 
+/// With so few leases that data is read again which a slow client had not taken.
+#[test]
+fn gateway_with_little_memory_passes_the_suite() {
+    let image = Image::sparse(Place::Memory, SIZE);
+    let server = Gateway::start(&["--memory", "1M", "io_uring", &image.property(), "direct=true"]);
+    conforms(&server, Some(&image), Level::Chosen, &[], &[]);
+    server.stop();
+}
+
 #[test]
 fn gateway_null_passes_what_needs_no_memory() {
     let server = Gateway::start(&["null", &SIZE.to_string()]);

@@ -1,4 +1,10 @@
 //! Real clients against the gateway.
 
-mod images;
+mod agree;
+mod bootable;
+mod fio;
+mod nbdcopy;
 mod nbdinfo;
+mod nbdsh;
+mod qemu;
+mod served;

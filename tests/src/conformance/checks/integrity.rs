@@ -51,6 +51,18 @@ pub(super) const CHECKS: &[Check] = &[
         "Ordering of messages and writes: requests in flight together do not disturb each other",
         many_in_flight,
     ),
+    transmission(
+        "integrity/unaligned-reads-in-flight",
+        Level::Must,
+        "Ordering of messages and writes: READs of any offset and length in flight together give their own data",
+        unaligned_reads,
+    ),
+    transmission(
+        "integrity/unaligned-writes-in-flight",
+        Level::Must,
+        "Ordering of messages and writes: WRITEs side by side in one block, in flight together, are all done",
+        unaligned_writes,
+    ),
 ];
 
 const GIB_4: u64 = 1 << 32;
@@ -207,6 +219,56 @@ fn many_in_flight(target: &Target, mode: ReplyMode) -> Outcome {
         let start = reply.asked.offset as usize;
         let expected = &model[start..start + reply.data.len()];
         demand!(reply.data == expected, "{} gave wrong data", reply.asked);
+    }
+    session.close()
+}
+
+fn unaligned_reads(target: &Target, mode: ReplyMode) -> Outcome {
+    let mut session = Session::open(target, mode)?;
+    session.needs_writable(8 << 20)?;
+    let unit = session.facts.minimum();
+    let model = Rng::new(209).bytes(8 << 20);
+    session.write(0, &model)?;
+    let mut rng = Rng::new(210);
+    for most in [2000, 10_000, 300_000] {
+        let ask = |_| {
+            let len = (1 + rng.below(most)).next_multiple_of(unit);
+            let offset = rng.below((8 << 20) - len) / unit * unit;
+            Ask::read(offset, len)
+        };
+        let asks: Vec<Ask> = (0..128).map(ask).collect();
+        for reply in session.ask_all(&asks)? {
+            let reply = reply.success()?;
+            let start = reply.asked.offset as usize;
+            let expected = &model[start..start + reply.data.len()];
+            demand!(reply.data == expected, "{} gave wrong data", reply.asked);
+        }
+    }
+    session.close()
+}
+
+fn unaligned_writes(target: &Target, mode: ReplyMode) -> Outcome {
+    let mut session = Session::open(target, mode)?;
+    session.needs_writable(16 << 20)?;
+    let unit = session.facts.minimum();
+    let mut rng = Rng::new(211);
+    for most in [200, 2000, 100_000] {
+        let mut model = Vec::new();
+        let mut asks = Vec::new();
+        while asks.len() < 120 {
+            let len = (1 + rng.below(most)).next_multiple_of(unit);
+            let data = rng.bytes(len as usize);
+            asks.push(Ask::write(model.len() as u64, data.clone()));
+            model.extend_from_slice(&data);
+        }
+        // Neighbours at once, in any order.
+        for index in (1..asks.len()).rev() {
+            asks.swap(index, rng.below(index as u64 + 1) as usize);
+        }
+        for reply in session.ask_all(&asks)? {
+            reply.success()?;
+        }
+        session.expect_data("written piece by piece", 0, &model)?;
     }
     session.close()
 }
