@@ -377,9 +377,12 @@ impl Disk {
         self.pool.lease(len)
     }
 
-    /// A lease for a part of `len` bytes, or, where such leases are scarce, for the beginning of it.
+    /// A lease for a part of `len` bytes. If there is none although little is lent, the pool is in pieces, and the
+    /// lease is for the beginning of the part; if much is lent, waiting for its return is better.
     fn part_lease(&self, len: usize) -> Option<Lease> {
-        self.pool.lease_up_to(len, self.limits.request_alignment_bytes as usize)
+        let least =
+            if self.is_short_of_leases() { len } else { self.limits.request_alignment_bytes as usize };
+        self.pool.lease_up_to(len, least)
     }
 
     fn is_aligned(&self, offset: u64, len: u64) -> bool {

@@ -163,6 +163,12 @@ impl Session {
         self.turn_requests > 0 || self.turn_bytes > 0
     }
 
+    /// The socket takes more.
+    pub(crate) fn writable(&mut self) {
+        self.waits_writable = false;
+        self.output.unblock();
+    }
+
     /// Takes a delivery, and sends if enough has come together.
     pub(crate) fn take(&mut self, delivery: Delivery, disk: &mut Disk) -> Result<(), Hangup> {
         self.deliver(delivery, disk)?;

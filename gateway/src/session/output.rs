@@ -117,7 +117,7 @@ pub(crate) struct Output {
     front_sent: usize,
     /// Bytes that wait.
     waiting_bytes: usize,
-    /// The last flush ended for want of room.
+    /// The socket was full, and nobody has said since that it takes more.
     blocked: bool,
 }
 
@@ -147,9 +147,14 @@ impl Output {
         self.entries.push_back(Entry { front, body });
     }
 
-    /// Whether the socket was full when last tried.
+    /// Whether the socket takes nothing until it says so.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// The socket takes more.
+    pub(crate) fn unblock(&mut self) {
+        self.blocked = false;
     }
 
     /// Whether nothing waits.
@@ -167,7 +172,10 @@ impl Output {
     /// # Errors
     /// The connection is gone.
     pub(crate) fn flush(&mut self, stream: &Stream, store: Option<&dyn Store>) -> io::Result<Flushed> {
-        self.blocked = false;
+        // Trying again before the socket says so would be in vain, and what was given up would be read for nothing.
+        if self.blocked {
+            return Ok(Flushed::Blocked);
+        }
         while let Some(first) = self.entries.front() {
             if let (Body::Again { offset, len }, true) =
                 (&first.body, self.front_sent == first.front.as_bytes().len())

@@ -225,7 +225,7 @@ impl Worker {
         let key = Key::from_word(token & !WRITABLE_BIT);
         if let Some(session) = self.sessions.get_mut(key) {
             if token & WRITABLE_BIT != 0 {
-                session.waits_writable = false;
+                session.writable();
             } else {
                 session.waits_readable = false;
             }
