@@ -5,6 +5,8 @@ mod cli;
 mod clients;
 mod conformance;
 mod ending;
+mod faults;
 mod raw;
 mod resources;
 mod startup;
+mod workers;

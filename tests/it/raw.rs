@@ -7,8 +7,15 @@ use std::path::Path;
 /// Request types and errors (doc/proto.md of the NetworkBlockDevice/nbd project).
 pub(crate) const READ: u16 = 0;
 pub(crate) const WRITE: u16 = 1;
-pub(crate) const ESHUTDOWN: u32 = 108;
+pub(crate) const FLUSH: u16 = 3;
+pub(crate) const TRIM: u16 = 4;
+pub(crate) const WRITE_ZEROES: u16 = 6;
 pub(crate) const EPERM: u32 = 1;
+pub(crate) const EIO: u32 = 5;
+pub(crate) const ENOSPC: u32 = 28;
+pub(crate) const ESHUTDOWN: u32 = 108;
+/// Command flag.
+pub(crate) const FUA: u16 = 1;
 
 /// A connection in transmission with simple replies.
 pub(crate) struct Raw {
@@ -42,6 +49,49 @@ impl Raw {
     /// Sends the header of a request.
     pub(crate) fn request(&mut self, kind: u16, cookie: u64, offset: u64, len: u32) {
         self.stream.write_all(&header(kind, cookie, offset, len)).expect("the server receives");
+    }
+
+    /// Sends a request with a payload.
+    pub(crate) fn send(&mut self, kind: u16, flags: u16, cookie: u64, offset: u64, payload: &[u8]) {
+        let len = u32::try_from(payload.len()).expect("a payload that a request can name");
+        let mut bytes = header(kind, cookie, offset, len);
+        bytes[4..6].copy_from_slice(&flags.to_be_bytes());
+        bytes.extend(payload);
+        self.stream.write_all(&bytes).expect("the server receives");
+    }
+
+    /// Sends a request without payload, waits for its reply and returns the error.
+    pub(crate) fn ask(&mut self, kind: u16, flags: u16, offset: u64, len: u32) -> u32 {
+        let mut bytes = header(kind, 1, offset, len);
+        bytes[4..6].copy_from_slice(&flags.to_be_bytes());
+        self.stream.write_all(&bytes).expect("the server receives");
+        self.reply().expect("a reply").error
+    }
+
+    /// Writes, and returns the error.
+    pub(crate) fn write(&mut self, flags: u16, offset: u64, payload: &[u8]) -> u32 {
+        self.send(WRITE, flags, 1, offset, payload);
+        self.reply().expect("a reply").error
+    }
+
+    /// Reads: the data, or the error.
+    pub(crate) fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, u32> {
+        match self.ask(READ, 0, offset, u32::try_from(len).expect("a length that a request can name")) {
+            0 => {
+                let mut data = vec![0; len];
+                self.stream.read_exact(&mut data).expect("the data follows");
+                Ok(data)
+            }
+            error => Err(error),
+        }
+    }
+
+    /// Receives so many replies without payload, all of which are successes.
+    pub(crate) fn all_succeed(&mut self, count: usize) {
+        for _ in 0..count {
+            let reply = self.reply().expect("a reply");
+            assert_eq!(reply.error, 0, "request {}", reply.cookie);
+        }
     }
 
     /// Receives the head of a simple reply; `None` if the server has closed the connection.
