@@ -6,6 +6,7 @@ mod clients;
 mod conformance;
 mod ending;
 mod faults;
+mod planted;
 mod raw;
 mod resources;
 mod startup;

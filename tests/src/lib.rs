@@ -6,7 +6,7 @@
 //!   compare with, both on [`Server`];
 //! * images for them, on a disk or in memory: [`Image`];
 //! * other people's clients, found in the test bed: [`tool`], [`requires!`];
-//! * a conformance suite for any NBD server: [`conformance`];
+//! * a conformance suite for any NBD server: [`conformance`], and the defects that show what it finds: [`planted`];
 //! * a look at a process from outside: [`process`];
 //! * random numbers that print their seed: [`Rng`].
 //!
@@ -21,6 +21,7 @@ pub mod conformance;
 mod gateway;
 mod image;
 mod peer;
+pub mod planted;
 pub mod process;
 mod rng;
 mod server;

@@ -172,6 +172,7 @@ impl Disk {
     pub(super) fn zeroes_way(&self, no_unmap: bool, fast: bool) -> Way {
         let punch = self.can_punch.load(Ordering::Relaxed);
         let zero_range = self.can_zero_range.load(Ordering::Relaxed);
+        let no_unmap = no_unmap && !planted!("no-hole-punches-the-file");
         match self.target.kind {
             _ if !no_unmap && punch => Way::Fallocate(probe::PUNCH_HOLE),
             Kind::Regular if zero_range => Way::Fallocate(probe::ZERO_RANGE),

@@ -168,6 +168,7 @@ impl Session {
                 self.begin(disk, ticket, |disk, ticket| disk.clear(ticket, Clear::Trim, fua))?;
             }
             Command::WriteZeroes { fua, no_hole, fast } => {
+                let fua = fua && !planted!("lost-fua-of-zeroes");
                 let ticket = ticket(Verb::Zero { fua, fast });
                 let what = Clear::Zero { no_unmap: no_hole, fast };
                 self.begin(disk, ticket, |disk, ticket| disk.clear(ticket, what, fua))?;

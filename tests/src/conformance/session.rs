@@ -244,12 +244,24 @@ impl Session {
         for ask in asks {
             stream.extend_from_slice(&self.encode(ask)?.1);
         }
+        self.exchange(&stream, asks.len())
+    }
+
+    /// Sends encoded requests from a second thread and takes so many replies, in the order in which they came.
+    pub(super) fn exchange(&mut self, stream: &[u8], count: usize) -> Outcome<Vec<Reply>> {
         let mut second = self.wire.second()?;
         std::thread::scope(|scope| {
-            let sender = scope.spawn(move || second.send(&stream));
-            let replies = (0..asks.len()).map(|_| self.receive()).collect();
-            sender.join().expect("the sender does not panic")?;
-            replies
+            let sender = scope.spawn(move || second.send(stream));
+            let replies: Outcome<Vec<Reply>> = (0..count).map(|_| self.receive()).collect();
+            if replies.is_err() {
+                // The server may wait for a reader that has given up, and the sender for the server.
+                self.wire.hang_up();
+            }
+            let sent = sender.join().expect("the sender does not panic");
+            // A wrong reply says more than what could not be sent after it.
+            let replies = replies?;
+            sent?;
+            Ok(replies)
         })
     }
 

@@ -143,6 +143,15 @@ impl Wire {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
         };
     }
+
+    /// Ends the connection for all its handles, so that none of them waits any more.
+    pub(super) fn hang_up(&self) {
+        // Fails only if the server has closed already.
+        let _ = match &self.stream {
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
 }
 
 const fn is_timeout(kind: ErrorKind) -> bool {

@@ -4,7 +4,7 @@ use nbd::ReplyMode;
 use nbd::wire::{TransmissionFlags, cmd};
 
 use crate::Rng;
-use crate::conformance::check::{Check, Level, Outcome, demand, transmission};
+use crate::conformance::check::{Check, Level, Outcome, demand, needs, transmission};
 use crate::conformance::reply::EINVAL;
 use crate::conformance::session::{Ask, Session};
 use crate::conformance::target::Target;
@@ -27,6 +27,13 @@ pub(super) const CHECKS: &[Check] = &[
         Level::Must,
         "Ordering of messages and writes: FLUSH and WRITE may be in flight together; each gets one reply",
         many_in_flight,
+    ),
+    transmission(
+        "flush/failure-is-told-to-all",
+        Level::Chosen,
+        "Transmission flags: a FLUSH of a multi-conn export that failed may have lost any connection's data, so that \
+         the next FLUSH of each fails",
+        failure_is_told_to_all,
     ),
 ];
 
@@ -55,6 +62,30 @@ fn with_a_range(target: &Target, mode: ReplyMode) -> Outcome {
         session.ask(&Ask::new(cmd::FLUSH, offset, len))?.error_in(&[EINVAL])?;
     }
     session.close()
+}
+
+/// Says something only about a server whose disk fails a flush, which none does by itself.
+fn failure_is_told_to_all(target: &Target, mode: ReplyMode) -> Outcome {
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(open(target, mode)?);
+    }
+    sessions[0].needs_flag(TransmissionFlags::CAN_MULTI_CONN)?;
+    sessions[0].needs_writable(1 << 20)?;
+    for (index, session) in (0..).zip(&mut sessions) {
+        session.write(index * 65536, &Rng::new(index).bytes(65536))?;
+    }
+    let first = sessions[0].ask(&Ask::flush())?;
+    needs!(first.error != 0, "no flush failed");
+    for session in &mut sessions[1..] {
+        let reply = session.ask(&Ask::flush())?;
+        demand!(
+            reply.error != 0,
+            "FLUSH succeeded after one on another connection got error {}",
+            first.error
+        );
+    }
+    sessions.into_iter().try_for_each(Session::close)
 }
 
 fn many_in_flight(target: &Target, mode: ReplyMode) -> Outcome {

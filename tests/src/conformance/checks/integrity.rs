@@ -63,6 +63,19 @@ pub(super) const CHECKS: &[Check] = &[
         "Ordering of messages and writes: WRITEs side by side in one block, in flight together, are all done",
         unaligned_writes,
     ),
+    transmission(
+        "integrity/unaligned-writes-between-connections",
+        Level::Must,
+        "Transmission flags: WRITEs side by side in one block, in flight on several connections, are all done",
+        unaligned_writes_between_connections,
+    ),
+    transmission(
+        "integrity/overlapping-writes-in-flight",
+        Level::Must,
+        "Ordering of messages and writes: of two writes in flight together either may win where they overlap, but \
+         no byte is lost that only one of them covers",
+        overlapping_writes,
+    ),
 ];
 
 const GIB_4: u64 = 1 << 32;
@@ -269,6 +282,82 @@ fn unaligned_writes(target: &Target, mode: ReplyMode) -> Outcome {
             reply.success()?;
         }
         session.expect_data("written piece by piece", 0, &model)?;
+    }
+    session.close()
+}
+
+fn unaligned_writes_between_connections(target: &Target, mode: ReplyMode) -> Outcome {
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(Session::open(target, mode)?);
+    }
+    sessions[0].needs_flag(TransmissionFlags::CAN_MULTI_CONN)?;
+    sessions[0].needs_writable(1 << 20)?;
+    let unit = sessions[0].facts.minimum();
+    let mut rng = Rng::new(212);
+    for _ in 0..24 {
+        let mut model = Vec::new();
+        let mut streams = vec![Vec::new(); sessions.len()];
+        let mut counts = vec![0; sessions.len()];
+        while model.len() < 4096 {
+            let len = (1 + rng.below(200)).next_multiple_of(unit);
+            let data = rng.bytes(len as usize);
+            let chosen = rng.below(sessions.len() as u64) as usize;
+            let (_, bytes) = sessions[chosen].encode(&Ask::write(model.len() as u64, data.clone()))?;
+            streams[chosen].extend_from_slice(&bytes);
+            counts[chosen] += 1;
+            model.extend_from_slice(&data);
+        }
+        // So little that each socket takes it all at once.
+        for (session, stream) in sessions.iter_mut().zip(&streams) {
+            session.wire.send(stream)?;
+        }
+        for (session, count) in sessions.iter_mut().zip(&counts) {
+            for _ in 0..*count {
+                session.receive()?.success()?;
+            }
+        }
+        sessions[0].expect_data("written by several connections", 0, &model)?;
+    }
+    sessions.into_iter().try_for_each(Session::close)
+}
+
+/// A small write and another change of all its block, in flight together.
+fn overlapping_writes(target: &Target, mode: ReplyMode) -> Outcome {
+    let mut session = Session::open(target, mode)?;
+    session.needs_writable(1 << 20)?;
+    let unit = session.facts.minimum();
+    needs!(unit <= 2048, "no write is finer than a block");
+    let zeroes = session.has(TransmissionFlags::SEND_WRITE_ZEROES);
+    let mut rng = Rng::new(213);
+    for round in 0..96 {
+        let block = if round % 2 == 0 { unit.max(256) * 2 } else { 4096 };
+        let offset = rng.below(64) * block;
+        let before = rng.bytes(block as usize);
+        session.write(offset, &before)?;
+        let len = (1 + rng.below(block / 2)).next_multiple_of(unit);
+        let at = rng.below(block - len) / unit * unit;
+        let small = rng.bytes(len as usize);
+        let large =
+            if zeroes && round % 3 == 0 { vec![0; block as usize] } else { rng.bytes(block as usize) };
+        let covering = match zeroes && round % 3 == 0 {
+            true => Ask::zeroes(offset, block),
+            false => Ask::write(offset, large.clone()),
+        };
+        let mut asks = vec![Ask::write(offset + at, small.clone()), covering];
+        // The order of sending decides who has to wait for whom.
+        if round % 4 == 3 {
+            asks.reverse();
+        }
+        for reply in session.ask_all(&asks)? {
+            reply.success()?;
+        }
+        let got = session.read(offset, block)?;
+        for (index, byte) in got.iter().enumerate() {
+            let in_small = (index as u64).checked_sub(at).and_then(|index| small.get(index as usize));
+            let fine = *byte == large[index] || in_small == Some(byte);
+            demand!(fine, "{} beside {}: byte {:#x} is of neither", asks[0], asks[1], offset + index as u64);
+        }
     }
     session.close()
 }

@@ -127,13 +127,9 @@ fn disconnect_in_flight(target: &Target, mode: ReplyMode) -> Outcome {
         stream.extend_from_slice(&session.encode(&Ask::write(index * 65536, data.clone()))?.1);
     }
     stream.extend_from_slice(&session.encode(&Ask::new(cmd::DISC, 0, 0))?.1);
-    let mut second = session.wire.second()?;
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(move || second.send(&stream));
-        let replies: Outcome<Vec<_>> = data.iter().map(|_| session.receive()?.success()).collect();
-        sender.join().expect("the sender does not panic")?;
-        replies
-    })?;
+    for reply in session.exchange(&stream, data.len())? {
+        reply.success()?;
+    }
     session.wire.finish_sending();
     session.wire.expect_end()?;
     let mut session = Session::open(target, mode)?;

@@ -70,7 +70,20 @@ fn cookies(target: &Target, mode: ReplyMode) -> Outcome {
     for reply in session.ask_all(&asks)? {
         reply.success()?;
     }
-    // An error goes out by another way.
+    // What has no data goes out by another way,
+    let mut empty = Vec::new();
+    if session.has(TransmissionFlags::SEND_FLUSH) {
+        empty.push(Ask::flush());
+    }
+    if session.is_writable() {
+        empty.push(Ask::write(0, session.read(0, len)?));
+    }
+    for ask in empty {
+        for cookie in extremes {
+            session.done(&ask.clone().with_cookie(cookie))?;
+        }
+    }
+    // and an error by yet another.
     let asks: Vec<Ask> = extremes.iter().map(|cookie| Ask::new(99, 0, 0).with_cookie(*cookie)).collect();
     for reply in session.ask_all(&asks)? {
         reply.error_in(&[EINVAL])?;
