@@ -43,6 +43,8 @@ struct State {
     masks: Vec<u64>,
     /// Bytes on loan.
     lent_bytes: usize,
+    /// Leases that came back so far.
+    returns: u64,
 }
 
 impl Pool {
@@ -56,6 +58,7 @@ impl Pool {
             partial: Default::default(),
             masks: vec![0; blocks as usize],
             lent_bytes: 0,
+            returns: 0,
         };
         Pool { shared: Rc::new(Shared { region, start, state: RefCell::new(state) }) }
     }
@@ -88,6 +91,12 @@ impl Pool {
     #[must_use]
     pub fn lent_bytes(&self) -> usize {
         self.shared.state.borrow().lent_bytes
+    }
+
+    /// Leases that came back so far: who waits for one need not ask again while this is the same.
+    #[must_use]
+    pub fn returns(&self) -> u64 {
+        self.shared.state.borrow().returns
     }
 
     /// All bytes of the pool.
@@ -151,6 +160,7 @@ impl State {
         let was_full = *mask == 0;
         *mask |= 1 << slot.index;
         self.lent_bytes -= CLASS_BYTES[class];
+        self.returns += 1;
         let all_free = *mask == full_mask(class);
         // A class keeps its last block although nothing of it is lent, so that one lease that comes and goes does not
         // cut a block each time.

@@ -218,6 +218,11 @@ impl Disk {
         lent > (all / 2).min(all.saturating_sub(LEASES_KEPT * PART_BYTES))
     }
 
+    /// Leases that came back so far.
+    pub(crate) fn leases_returned(&self) -> u64 {
+        self.pool.returns()
+    }
+
     /// Whether a turn would do nothing.
     pub(crate) fn is_idle(&self) -> bool {
         self.todo.is_empty() && self.deliveries.is_empty() && self.runnable.is_empty() && !self.is_waiting()

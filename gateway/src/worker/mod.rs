@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     ready: VecDeque<Key>,
     /// Sessions that wait for a lease.
     starved: VecDeque<Key>,
+    /// Leases that had come back before they were tried last.
+    starved_since: u64,
     /// Sessions that were busy a moment ago and wait for their client.
     hot: Vec<Key>,
     spin: Spin,
@@ -105,6 +107,7 @@ impl Worker {
             buffer: ReceiveBuffer::new(),
             ready: VecDeque::new(),
             starved: VecDeque::new(),
+            starved_since: 0,
             hot: Vec::new(),
             spin: Spin::new(spin_budget),
             finished: Vec::new(),
@@ -136,11 +139,7 @@ impl Worker {
         }
         busy |= self.turn_disks();
         busy |= self.run_hot();
-        let retry = self.starved.len();
-        for _ in 0..retry {
-            let Some(key) = self.starved.pop_front() else { break };
-            busy |= self.run(key);
-        }
+        busy |= self.run_starved();
         let deadline = now + YIELD_AFTER;
         while let Some(key) = self.ready.pop_front() {
             self.run(key);
@@ -257,6 +256,22 @@ impl Worker {
         busy
     }
 
+    /// Leases that came back so far, of all disks.
+    fn leases_returned(&self) -> u64 {
+        self.disks.iter().map(Disk::leases_returned).sum()
+    }
+
+    /// Tries the sessions that wait for a lease.
+    fn run_starved(&mut self) -> bool {
+        let mut busy = false;
+        self.starved_since = self.leases_returned();
+        for _ in 0..self.starved.len() {
+            let Some(key) = self.starved.pop_front() else { break };
+            busy |= self.run(key);
+        }
+        busy
+    }
+
     /// Looks at the sessions that were busy a moment ago.
     fn run_hot(&mut self) -> bool {
         let mut busy = false;
@@ -354,7 +369,9 @@ impl Worker {
             }
             self.wait(key, Interest::Readable);
         }
-        let mut work = !self.ready.is_empty();
+        // A session that waits gives back what it has, which may be what it or another one waits for.
+        let lease_came_back = !self.starved.is_empty() && self.leases_returned() != self.starved_since;
+        let mut work = !self.ready.is_empty() || lease_came_back;
         for disk in self.disks.iter_mut().filter(|disk| disk.is_waiting()) {
             work |= disk.arm() || disk.event().is_none();
         }
