@@ -32,7 +32,7 @@ use crate::slab::{Key, Slab};
 
 pub(crate) use clear::Clear;
 pub(crate) use exclusive::DiskMessage;
-pub(crate) use read::{Order, Pumped, ReadNow};
+pub(crate) use read::{Order, Pumped, ReadNow, WHOLE_BYTES};
 pub(crate) use shared::DiskShared;
 
 /// Longest part of a read or write: half of it would cost more requests, twice of it would leave the processor's
@@ -164,6 +164,8 @@ pub(crate) struct Disk {
     has_yielded: bool,
     flush: flush::Flusher,
     exclusive: exclusive::Exclusive,
+    /// Memory for an answer that is looked at and forgotten.
+    extents: Vec<Extent>,
     dead: bool,
 }
 
@@ -184,6 +186,7 @@ impl Disk {
             runnable: VecDeque::new(),
             has_yielded: false,
             flush: flush::Flusher::default(),
+            extents: Vec::new(),
             exclusive: exclusive::Exclusive::new(worker, &pool, limits),
             pool,
             shared,

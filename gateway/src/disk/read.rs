@@ -10,7 +10,7 @@ use crate::session::output::Body;
 use crate::slab::Key;
 
 /// Longest read that is complete before its first byte is delivered, if it must not fail half-way.
-const WHOLE_BYTES: u64 = 1 << 20;
+pub(crate) const WHOLE_BYTES: u64 = 1 << 20;
 
 /// In which order parts are delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,17 @@ impl Disk {
         }
     }
 
+    /// Whether all of the range is known to be data, without waiting.
+    pub(crate) fn is_data_now(&mut self, offset: u64, len: u64) -> bool {
+        let mut extents = std::mem::take(&mut self.extents);
+        extents.clear();
+        let known = self.queue.block_status_now(offset, len, &mut extents);
+        let is_data = known == Now::Done(())
+            && matches!(extents[..], [Extent { len: data, zero: false, .. }, ..] if data >= len);
+        self.extents = extents;
+        is_data
+    }
+
     pub(super) fn status_completed(&mut self, key: Key, completion: Completion) {
         let Some(op) = self.ops.remove(key) else { return };
         let what = match completion.result {

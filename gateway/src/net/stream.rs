@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use socket2::{Domain, SockRef};
 use vm_memory::VolatileSlice;
 
 use super::wide::Wide;
@@ -20,13 +21,21 @@ pub(crate) const GATHER_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: OwnedFd,
+    /// A Unix socket: what is sent is copied into pages that the other end reads.
+    is_local: bool,
     wide: Option<Wide>,
 }
 
 impl Stream {
     /// Takes over a connected stream socket, blocking or not.
     pub(crate) fn new(socket: OwnedFd) -> Stream {
-        Stream { socket, wide: None }
+        let is_local = SockRef::from(&socket).domain().is_ok_and(|domain| domain == Domain::UNIX);
+        Stream { socket, is_local, wide: None }
+    }
+
+    /// Whether it is a Unix socket.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Receives into private memory. 0 is the end of the stream.
@@ -64,7 +73,7 @@ impl Stream {
 
     /// Long replies come: lets the socket take more at a time, if it may.
     pub(crate) fn widen(&mut self) {
-        if self.wide.is_none() {
+        if self.is_local && self.wide.is_none() {
             self.wide = Wide::make(&self.socket);
         }
     }

@@ -6,7 +6,7 @@ use nbd::{Command, RequestHeader, StatusQuery, Verdict, validate};
 use super::input::{Payload, ReceiveBuffer, Received, Receiving, Refusal, STREAM_BYTES};
 use super::output::Body;
 use super::{Hangup, Session};
-use crate::disk::{Clear, Disk, Order, PART_BYTES, ReadNow, Ticket, Verb};
+use crate::disk::{Clear, Disk, Order, PART_BYTES, ReadNow, Ticket, Verb, WHOLE_BYTES};
 
 /// Reads at least this long ask for holes first, when the client understands them.
 const HOLES_BYTES: u64 = 64 << 10;
@@ -213,9 +213,15 @@ impl Session {
         self.take_deliveries(disk)
     }
 
-    fn read(&mut self, disk: &mut Disk, ticket: Ticket, df: bool) {
+    fn read(&mut self, disk: &mut Disk, mut ticket: Ticket, df: bool) {
         let chunked = self.transmission.replies.is_chunked();
-        let holes = chunked && !df && ticket.len >= HOLES_BYTES && disk.limits().block_status;
+        let mut holes = chunked && !df && ticket.len >= HOLES_BYTES && disk.limits().block_status;
+        let mut whole = df || !chunked;
+        if holes && ticket.len <= WHOLE_BYTES && disk.is_data_now(ticket.offset, ticket.len) {
+            // Nothing is gained by pieces, and each costs a header and a send.
+            (holes, whole) = (false, true);
+            ticket.verb = Verb::Read { whole_chunk: true };
+        }
         if ticket.len <= PART_BYTES as u64 && !holes {
             match disk.read_short(ticket) {
                 ReadNow::Body(body) => {
@@ -227,7 +233,7 @@ impl Session {
                 ReadNow::Split => {}
             }
         }
-        let order = if chunked && !df { Order::Any } else { Order::Careful };
+        let order = if whole { Order::Careful } else { Order::Any };
         if ticket.len > PART_BYTES as u64 {
             self.stream.widen();
         }
