@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,6 +49,12 @@ pub trait Opener: Send + Sync {
     /// # Errors
     /// What `open(2)` answered.
     fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<OwnedFd>;
+
+    /// Connects to the Unix stream socket at `path`, which is absolute. May block while the other side is busy.
+    ///
+    /// # Errors
+    /// What `connect(2)` answered.
+    fn connect(&self, path: &Path) -> std::io::Result<UnixStream>;
 }
 
 /// Opens by `open(2)`, close-on-exec, never making a file.
@@ -63,6 +70,10 @@ impl Opener for SystemOpener {
         // O_NONBLOCK: opening a FIFO by mistake must not wait for its other end. It means nothing for files and disks.
         let file = OpenOptions::new().read(true).write(mode.write).custom_flags(flags).open(path)?;
         Ok(file.into())
+    }
+
+    fn connect(&self, path: &Path) -> std::io::Result<UnixStream> {
+        UnixStream::connect(path)
     }
 }
 

@@ -64,6 +64,8 @@ mod slots;
 pub mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod vhost_user;
+mod virtio;
 
 pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
 pub use error::{Errno, Error, ErrorKind};
@@ -78,6 +80,7 @@ pub static DRIVERS: &[&dyn DriverType] = &[
     &io_uring::IO_URING,
     &memory::MEMORY,
     &null::NULL,
+    &vhost_user::VHOST_USER,
     #[cfg(feature = "testing")]
     &testing::FAULTY,
 ];

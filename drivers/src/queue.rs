@@ -100,6 +100,12 @@ pub trait Queue {
     /// Requests that were submitted and not yet returned by `reap`.
     fn in_flight(&self) -> usize;
 
+    /// Whether the queue is beyond use. A request that it held may come back without its lease: the device may still
+    /// write to that memory, which stays on loan for ever.
+    fn is_dead(&self) -> bool {
+        false
+    }
+
     /// Becomes readable when `reap` may have work; `None` for a queue that must be polled while it has requests in
     /// flight. The caller only waits on the descriptor; `arm` resets it.
     fn event(&self) -> Option<BorrowedFd<'_>>;

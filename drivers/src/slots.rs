@@ -9,6 +9,11 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Number of the slot.
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+
     /// As one word.
     pub(crate) fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
@@ -52,6 +57,12 @@ impl<T> Slots<T> {
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation == key.generation { slot.content.as_mut() } else { None }
+    }
+
+    /// The present key of a filled slot, for names that have no room for a generation.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        slot.content.is_some().then_some(Key { index, generation: slot.generation })
     }
 
     /// Empties the slot, if `key` is its present one.

@@ -10,4 +10,5 @@ mod planted;
 mod raw;
 mod resources;
 mod startup;
+mod vhost_user;
 mod workers;

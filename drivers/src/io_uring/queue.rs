@@ -338,6 +338,10 @@ impl Queue for FileQueue {
         self.flights.len() + self.ready.len()
     }
 
+    fn is_dead(&self) -> bool {
+        self.dead.is_some()
+    }
+
     fn event(&self) -> Option<BorrowedFd<'_>> {
         if self.flights.polls() { None } else { Some(self.event.as_fd()) }
     }

@@ -65,6 +65,10 @@ mod tests {
             std::io::Seek::rewind(&mut file)?;
             Ok(file.into())
         }
+
+        fn connect(&self, _path: &Path) -> std::io::Result<std::os::unix::net::UnixStream> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
     }
 
     #[test]

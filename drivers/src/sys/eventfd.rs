@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 
 /// A non-blocking, close-on-exec event counter. Readable while it is not zero.
 #[derive(Debug)]
@@ -24,6 +24,16 @@ impl EventFd {
         }
         // SAFETY: `fd` was just opened and is owned by nobody else.
         Ok(EventFd { file: unsafe { File::from_raw_fd(fd) } })
+    }
+
+    /// Another handle to the same counter, of the type that the crate `vhost` takes.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn for_vhost(&self) -> io::Result<vmm_sys_util::eventfd::EventFd> {
+        let fd = self.file.try_clone()?.into_raw_fd();
+        // SAFETY: the descriptor was just duplicated, is an eventfd, and is owned by nobody else.
+        Ok(unsafe { vmm_sys_util::eventfd::EventFd::from_raw_fd(fd) })
     }
 
     /// Makes it readable.

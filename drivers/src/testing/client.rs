@@ -152,7 +152,9 @@ impl Client {
     /// # Errors
     /// What the queue answered.
     pub fn zero(&mut self, offset: u64, len: u64, flags: RequestFlags) -> Result<(), Errno> {
-        self.plain(Operation::WriteZeroes, offset, len, flags).map(drop)
+        let most = self.limits.write_zeroes.map_or(0, |zeroes| zeroes.max_bytes);
+        ranges(offset, len, most)
+            .try_for_each(|(offset, len)| self.plain(Operation::WriteZeroes, offset, len, flags).map(drop))
     }
 
     /// Discards.
@@ -160,7 +162,9 @@ impl Client {
     /// # Errors
     /// What the queue answered.
     pub fn discard(&mut self, offset: u64, len: u64) -> Result<(), Errno> {
-        self.plain(Operation::Discard, offset, len, PLAIN).map(drop)
+        let most = self.limits.discard.map_or(0, |discard| discard.max_bytes);
+        ranges(offset, len, most)
+            .try_for_each(|(offset, len)| self.plain(Operation::Discard, offset, len, PLAIN).map(drop))
     }
 
     /// Asks for the status of the whole range, as often as it takes.
@@ -195,7 +199,7 @@ impl Client {
     /// As `run`.
     pub fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0xa5; len];
-        for (at, piece) in pieces(len) {
+        for (at, piece) in self.pieces(len) {
             let lease = self.lease(piece);
             lease.slice(0, piece).copy_from(&vec![0xa5; piece][..]);
             let request = self.request(Operation::Read(lease), offset + at as u64, piece as u64, PLAIN);
@@ -215,7 +219,7 @@ impl Client {
     /// # Panics
     /// As `run`.
     pub fn write(&mut self, offset: u64, bytes: &[u8], flags: RequestFlags) -> Result<(), Errno> {
-        for (at, piece) in pieces(bytes.len()) {
+        for (at, piece) in self.pieces(bytes.len()) {
             let lease = self.lease(piece);
             lease.slice(0, piece).copy_from(&bytes[at..at + piece]);
             let request = self.request(Operation::Write(lease), offset + at as u64, piece as u64, flags);
@@ -226,6 +230,12 @@ impl Client {
         Ok(())
     }
 
+    /// `0..len` in pieces that fit into a lease and into a request: begin and length.
+    fn pieces(&self, len: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let most = LARGEST_LEASE_BYTES.min(self.limits.max_transfer_bytes as usize);
+        (0..len).step_by(most).map(move |at| (at, most.min(len - at)))
+    }
+
     /// How many requests have not come back.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -233,7 +243,10 @@ impl Client {
     }
 }
 
-/// `0..len` in pieces that fit into a lease: begin and length.
-fn pieces(len: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..len).step_by(LARGEST_LEASE_BYTES).map(move |at| (at, LARGEST_LEASE_BYTES.min(len - at)))
+/// A range in pieces of at most `most` bytes (0: any length): offset and length; one piece for a range of no length.
+fn ranges(offset: u64, len: u64, most: u64) -> impl Iterator<Item = (u64, u64)> {
+    let most = if most == 0 { len.max(1) } else { most };
+    (0..len.max(1))
+        .step_by(usize::try_from(most).unwrap_or(usize::MAX))
+        .map(move |at| (offset + at, most.min(len - at)))
 }

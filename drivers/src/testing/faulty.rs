@@ -351,6 +351,10 @@ impl Queue for FaultyQueue {
     }
 
     /// A queue that delays must be polled: its requests end by the clock.
+    fn is_dead(&self) -> bool {
+        self.inner.is_dead()
+    }
+
     fn event(&self) -> Option<BorrowedFd<'_>> {
         if self.delays() { None } else { self.inner.event() }
     }

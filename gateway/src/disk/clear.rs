@@ -84,6 +84,9 @@ impl Disk {
             if op.in_flight >= PARTS_IN_FLIGHT {
                 return;
             }
+            if self.dead {
+                op.error.get_or_insert(Errno::IO);
+            }
             if clear.next >= clear.end
                 && let Some((start, end)) = clear.refused.pop()
             {

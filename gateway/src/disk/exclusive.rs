@@ -255,6 +255,13 @@ impl Disk {
 
     /// Reads the block of the next edge into the scratch lease, if that is free.
     fn start_scratch(&mut self) {
+        if self.dead {
+            // Nothing can be read into it, and it may be gone.
+            if let Some(key) = self.exclusive.waiting_for_scratch.pop_front() {
+                self.edge_over(key, Some(Errno::IO));
+            }
+            return;
+        }
         let Some(&key) = self.exclusive.waiting_for_scratch.front() else { return };
         let Some(scratch) = self.exclusive.scratch.take() else { return };
         self.exclusive.waiting_for_scratch.pop_front();
@@ -264,7 +271,7 @@ impl Disk {
     }
 
     pub(super) fn edge_completed(&mut self, key: Key, completion: Completion) {
-        let Some(scratch) = completion.lease else { return };
+        let Some(scratch) = completion.lease else { return self.edge_over(key, Some(Errno::IO)) };
         let Some(State::Edge(edge)) = self.ops.get_mut(key).map(|op| &mut op.state) else { return };
         let error = error_of(&completion.result);
         if edge.writing || error.is_some() {

@@ -263,6 +263,9 @@ impl Disk {
         happened |= self.submit();
         self.queue.reap(&mut self.done);
         let mut done = std::mem::take(&mut self.done);
+        if self.queue.is_dead() {
+            self.die("it was lost with what it held");
+        }
         happened |= !done.is_empty();
         for completion in done.drain(..) {
             self.complete(completion);
@@ -281,8 +284,7 @@ impl Disk {
         if !self.dead
             && let Err(dead) = self.queue.submit(&mut self.todo)
         {
-            tracing::error!("the device's queue failed: {dead}; its requests end with input/output errors");
-            self.dead = true;
+            self.die(&dead.reason);
         }
         if self.dead {
             for request in std::mem::take(&mut self.todo) {
@@ -295,6 +297,21 @@ impl Disk {
             return true;
         }
         self.todo.len() < before
+    }
+
+    /// The queue is beyond use, and every request ends with an error. None may wait for a lease any more: what the
+    /// device held does not come back.
+    fn die(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.dead, true) {
+            tracing::error!(
+                "a queue of the device failed: {reason}; its requests end with input/output errors"
+            );
+        }
+    }
+
+    /// Whether every request ends with an error.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Moves operations on that gave way. Returns whether any of them did something; one that only waits for a lease

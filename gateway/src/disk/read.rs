@@ -83,6 +83,9 @@ impl Disk {
     /// A read of at most [`PART_BYTES`] that needs no cutting: the fast path.
     pub(crate) fn read_short(&mut self, ticket: Ticket) -> ReadNow {
         let (offset, len) = (ticket.offset, ticket.len as usize);
+        if self.dead {
+            return ReadNow::Failed(Errno::IO);
+        }
         if !self.is_aligned(offset, ticket.len) || len > self.limits.max_transfer_bytes as usize {
             return ReadNow::Split;
         }
@@ -106,6 +109,9 @@ impl Disk {
 
     /// Reads the beginning of a range, as much of it as one lease of those that are left takes. `None`: none is left.
     pub(crate) fn read_beginning(&mut self, ticket: Ticket) -> Option<ReadNow> {
+        if self.dead {
+            return Some(ReadNow::Failed(Errno::IO));
+        }
         let mut read = ReadOp::new(ticket, Order::Any, &self.limits);
         let (from, most) = (read.next, self.part_room(read.next) as u64);
         let lease = self.part_lease((read.stop - from).min(most) as usize)?;
@@ -176,6 +182,9 @@ impl Disk {
 
     /// Starts the next part; `None` means: go on with the one after it.
     fn pump_part(&mut self, key: Key) -> Option<Pumped> {
+        if self.dead {
+            return Some(self.fail_read(key, Errno::IO));
+        }
         let Some(State::Read(read)) = self.ops.get(key).map(|op| &op.state) else {
             return Some(Pumped::Exhausted);
         };

@@ -56,6 +56,11 @@ impl Session {
     /// Takes a lease for the next part.
     fn take_lease(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Received {
         let Receiving::Payload(payload) = &mut self.input.state else { return Received::NeedMore };
+        if disk.is_dead() {
+            // The rest is read away.
+            payload.error = Some(drivers::Errno::IO);
+            return Received::Request;
+        }
         let mut want = payload.left;
         if disk.is_short_of_leases() {
             let in_socket = self.stream.available().unwrap_or(0) as u64;

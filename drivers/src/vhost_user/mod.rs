@@ -1,0 +1,93 @@
+//! The `virtio-blk-vhost-user` driver: block devices of another process, over a vhost-user socket.
+//!
+//! | module | is |
+//! |---|---|
+//! | `link` | the connection: negotiation, memory table, queues |
+//! | `deadline` | a bound on how long the other side may be silent |
+//! | `watch` | noticing that it is gone |
+//! | `device` | the life cycle of the driver |
+//!
+//! We are the front-end. The protocol is that of docs/interop/vhost-user.rst of the QEMU project.
+
+mod deadline;
+mod device;
+mod link;
+mod watch;
+
+use crate::driver::{Connected, DriverType, Opener};
+use crate::error::Error;
+use crate::property::{self, Kind, Phase, Property, Settings};
+use device::VhostUserConnected;
+
+pub(crate) struct VhostUserDriver;
+pub(crate) static VHOST_USER: VhostUserDriver = VhostUserDriver;
+
+/// The name on the command line.
+const NAME: &str = "virtio-blk-vhost-user";
+
+static TABLE: [Property; 37] = property::join([
+    Property {
+        name: "path",
+        kind: Kind::Path,
+        phase: Phase::Connect,
+        default: "none; this or fd must be given",
+        help: "Unix socket of the back-end",
+    },
+    Property {
+        name: "fd",
+        kind: Kind::Int { min: 0, max: i32::MAX as i64 },
+        phase: Phase::Connect,
+        default: "none",
+        help: "Descriptor of a socket that is connected to the back-end",
+    },
+    Property {
+        name: "queue-size",
+        kind: Kind::Int { min: 4, max: 32768 },
+        phase: Phase::Start,
+        default: "256",
+        help: "Entries of each queue, a power of two",
+    },
+    Property {
+        name: "num-poll-queues",
+        kind: Kind::Int { min: 0, max: 1024 },
+        phase: Phase::Start,
+        default: "0",
+        help: "Queues that look for completions instead of being called",
+    },
+    Property {
+        name: "max-queue-size",
+        kind: Kind::Int { min: 0, max: i64::MAX },
+        phase: Phase::Fact,
+        default: "",
+        help: "Most entries of a queue",
+    },
+    Property {
+        name: "serial",
+        kind: Kind::Text,
+        phase: Phase::Fact,
+        default: "",
+        help: "What the device says it is",
+    },
+]);
+
+impl DriverType for VhostUserDriver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "disks of another process over a vhost-user socket"
+    }
+
+    fn magic_property(&self) -> &'static str {
+        "path"
+    }
+
+    fn properties(&self) -> &'static [Property] {
+        &TABLE
+    }
+
+    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
+        Ok(Box::new(VhostUserConnected::new(settings, opener)?))
+    }
+}

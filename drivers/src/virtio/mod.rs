@@ -1,0 +1,29 @@
+//! virtio-blk: one block driver over a ring format and a transport.
+//!
+//! | module | is |
+//! |---|---|
+//! | `spec` | numbers of the specification |
+//! | `config` | the device's configuration space, checked |
+//! | `memory` | the memory of one queue that the device sees |
+//! | `ring` | the contract of a ring format; `split` is the split ring |
+//! | `serial` | asking the device who it is |
+//! | `queue` | requests of this crate to chains of buffers and back |
+//!
+//! A transport (module `vhost_user`) negotiates features, gives the device memory and queues, and tells when it is
+//! gone. It knows nothing of requests; this module knows nothing of sockets or ioctls.
+//!
+//! Nothing that the device can write is believed: which chains are with the device, how long they are and how far the
+//! ring has come is kept in private memory, and what the device says is compared with that. A device that lies fails
+//! its queue.
+//!
+//! The specification is "Virtual I/O Device (VIRTIO) Version 1.2"; sections are named in the modules.
+
+pub(crate) mod config;
+pub(crate) mod memory;
+pub(crate) mod queue;
+pub(crate) mod ring;
+pub(crate) mod serial;
+pub(crate) mod spec;
+mod split;
+
+pub(crate) use split::SplitRing;

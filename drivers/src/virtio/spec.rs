@@ -1,0 +1,74 @@
+//! Numbers of the virtio specification, version 1.2.
+
+/// Feature bits of block devices (section 5.2.3 "Feature bits") and of all devices (section 6 "Reserved Feature
+/// Bits").
+pub(crate) mod feature {
+    /// `size_max`: longest buffer.
+    pub(crate) const SIZE_MAX: u64 = 1 << 1;
+    /// `seg_max`: most buffers of data in a request.
+    pub(crate) const SEG_MAX: u64 = 1 << 2;
+    /// The device is read-only.
+    pub(crate) const READ_ONLY: u64 = 1 << 5;
+    /// `blk_size`.
+    pub(crate) const BLK_SIZE: u64 = 1 << 6;
+    /// The device has a cache and can flush it.
+    pub(crate) const FLUSH: u64 = 1 << 9;
+    /// `topology`.
+    pub(crate) const TOPOLOGY: u64 = 1 << 10;
+    /// `writeback` tells whether the cache is on.
+    pub(crate) const CONFIG_WCE: u64 = 1 << 11;
+    /// `num_queues`.
+    pub(crate) const MQ: u64 = 1 << 12;
+    /// Discard requests.
+    pub(crate) const DISCARD: u64 = 1 << 13;
+    /// Write zeroes requests.
+    pub(crate) const WRITE_ZEROES: u64 = 1 << 14;
+    /// Chains may lie in a table of their own.
+    pub(crate) const INDIRECT_DESC: u64 = 1 << 28;
+    /// Each side says at which buffer it wants to be notified.
+    pub(crate) const EVENT_IDX: u64 = 1 << 29;
+    /// The device follows version 1 of the specification.
+    pub(crate) const VERSION_1: u64 = 1 << 32;
+}
+
+/// Types of requests (section 5.2.6 "Device Operation").
+pub(crate) mod request {
+    pub(crate) const IN: u32 = 0;
+    pub(crate) const OUT: u32 = 1;
+    pub(crate) const FLUSH: u32 = 4;
+    pub(crate) const GET_ID: u32 = 8;
+    pub(crate) const DISCARD: u32 = 11;
+    pub(crate) const WRITE_ZEROES: u32 = 13;
+
+    /// Flag of a write zeroes segment: the device may unmap the range.
+    pub(crate) const FLAG_UNMAP: u32 = 1;
+
+    /// Length of the header: type, reserved, sector.
+    pub(crate) const HEADER_BYTES: u32 = 16;
+    /// Length of a segment of a discard or write zeroes request: sector, number of sectors, flags.
+    pub(crate) const RANGE_BYTES: u32 = 16;
+    /// Length of the answer to a request for the serial number.
+    pub(crate) const ID_BYTES: usize = 20;
+}
+
+/// Status of a request (section 5.2.6).
+pub(crate) mod status {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const UNSUPPORTED: u8 = 2;
+    /// What we put there before the device does: no status of the specification.
+    pub(crate) const UNANSWERED: u8 = 0xff;
+}
+
+/// Flags of the split ring (section 2.7 "Split Virtqueues").
+pub(crate) mod split {
+    pub(crate) const DESC_NEXT: u16 = 1;
+    pub(crate) const DESC_WRITE: u16 = 2;
+    pub(crate) const DESC_INDIRECT: u16 = 4;
+    /// In the driver area: do not call.
+    pub(crate) const AVAIL_NO_INTERRUPT: u16 = 1;
+    /// In the device area: do not kick.
+    pub(crate) const USED_NO_NOTIFY: u16 = 1;
+}
+
+/// Every offset and length of the protocol is in units of this many bytes, whatever the block size (section 5.2.4).
+pub(crate) const SECTOR_BYTES: u64 = 512;
