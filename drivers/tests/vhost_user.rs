@@ -184,6 +184,9 @@ fn what_cannot_be_reached_is_told_with_a_way_out() {
     let backend = Backend::start(Kind::default());
     let said = refused(&[&format!("path={}", backend.path), "queue-size=100"]);
     assert!(said.contains("queue-size") && said.contains("power of two"), "{said}");
+    let backend = Backend::start(Kind { fault: Fault::Stalls, ..Kind::default() });
+    let said = refused(&[&format!("path={}", backend.path)]);
+    assert!(said.contains("has not answered a request"), "{said}");
     let backend = Backend::start(Kind::default());
     let said = refused(&[&format!("path={}", backend.path), "num-queues=2"]);
     assert!(said.contains("1 queues, not 2"), "{said}");

@@ -127,7 +127,7 @@ impl Connected for VhostUserConnected {
         let calls = parts.iter().map(|parts| parts.call.clone()).collect();
         let watch = Watch::start(link.socket()?, device.clone(), calls)
             .map_err(|cause| Error::system(format!("watch {}", link.name), &cause))?;
-        let serial = ask_serial(&mut parts[0], &region, &device);
+        let serial = ask_serial(&mut parts[0], &region, &device)?;
         let link = Arc::new(InService { link, _watch: watch });
         let parts = Mutex::new(parts.into_iter().map(Some).collect());
         Ok(Arc::new(VhostUserDevice { link, device, region, queues, parts, serial }))
@@ -199,9 +199,12 @@ fn property_of(link: &Link, limits: &Limits, queues: Queues, serial: &str, name:
     })
 }
 
-/// Asks for the serial number, on a queue that nobody uses yet. A device that does not tell it has none.
-fn ask_serial(parts: &mut Parts, region: &Region, device: &Device) -> String {
-    let Some(answer) = region.slice(0, request::ID_BYTES) else { return String::new() };
+/// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none.
+///
+/// # Errors
+/// The device does not answer, or not by the rules: it could not be served.
+fn ask_serial(parts: &mut Parts, region: &Region, device: &Device) -> Result<String, Error> {
+    let Some(answer) = region.slice(0, request::ID_BYTES) else { return Ok(String::new()) };
     let address = device.payload_address;
     let buffer = Buffer { address, len: request::ID_BYTES as u32, writable: true };
     serial::ask(&parts.memory, &mut *parts.ring, buffer);
@@ -211,16 +214,22 @@ fn ask_serial(parts: &mut Parts, region: &Region, device: &Device) -> String {
     let started = Instant::now();
     while started.elapsed() < SERIAL_PATIENCE && !device.is_dead() {
         match parts.ring.next_used() {
-            Ok(Some(_)) => return serial::answer(&parts.memory, &answer),
+            Ok(Some(_)) => return Ok(serial::answer(&parts.memory, &answer)),
             Ok(None) if parts.ring.arm() => {}
             Ok(None) => {
                 // A failure to wait means: look again, and judge by the clock.
                 let _ = poll::readable(parts.call.as_fd(), 100);
                 parts.call.reset();
             }
-            // The queue finds out about lies by itself.
-            Err(_) => break,
+            Err(lie) => {
+                return Err(Error::device(format!("{} broke the rules of the ring: {lie}", device.name)));
+            }
         }
     }
-    String::new()
+    if device.is_dead() {
+        return Err(Error::device(device.reason()));
+    }
+    let seconds = SERIAL_PATIENCE.as_secs();
+    Err(Error::device(format!("{} has not answered a request for {seconds} s", device.name))
+        .hint("it is connected, but does not serve its queues"))
 }

@@ -55,7 +55,8 @@ impl Device {
         self.dead.load(Ordering::Acquire)
     }
 
-    fn reason(&self) -> String {
+    /// Why it is gone.
+    pub(crate) fn reason(&self) -> String {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

