@@ -89,6 +89,16 @@ impl Request {
         }
     }
 
+    /// The request without its memory, which stays on loan for ever: whoever had it may still write there.
+    #[must_use]
+    pub(crate) fn abandon_lease(self) -> Request {
+        let Request { id, flags, offset, len, operation } = self;
+        if let Some(lease) = operation.into_lease() {
+            std::mem::forget(lease);
+        }
+        Request { id, flags, offset, len, operation: Operation::Flush }
+    }
+
     /// Gives the request back to its owner.
     #[must_use]
     pub fn complete(self, result: Result<Outcome, Errno>) -> Completion {

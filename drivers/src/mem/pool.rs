@@ -82,8 +82,8 @@ impl Pool {
     #[must_use]
     pub fn lease_up_to(&self, len: usize, least: usize) -> Option<Lease> {
         self.lease(len).or_else(|| {
-            let smaller = CLASS_BYTES.into_iter().rev().filter(|&bytes| bytes < len && bytes >= least);
-            smaller.into_iter().find_map(|bytes| self.lease(bytes))
+            let mut smaller = CLASS_BYTES.into_iter().rev().filter(|&bytes| bytes < len && bytes >= least);
+            smaller.find_map(|bytes| self.lease(bytes))
         })
     }
 

@@ -152,12 +152,7 @@ impl BlkQueue {
     /// Ends everything. The device may still write to the memory it was lent, which is therefore given up.
     fn fail(&mut self, reason: String) {
         for request in self.slots.drain() {
-            let Request { id, flags, offset, len, operation } = request;
-            if let Some(lease) = operation.into_lease() {
-                std::mem::forget(lease);
-            }
-            let request = Request { id, flags, offset, len, operation: Operation::Flush };
-            self.ready.push(request.complete(Err(Errno::IO)));
+            self.ready.push(request.abandon_lease().complete(Err(Errno::IO)));
         }
         self.dead = Some(QueueDead { reason });
     }

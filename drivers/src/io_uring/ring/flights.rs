@@ -199,15 +199,7 @@ impl Flights {
     /// Empties all slots after the rings broke down. Memory that the kernel may still use is given up: the requests
     /// come without their leases, which stay on loan for ever.
     pub(in super::super) fn abandon(&mut self) -> Vec<Request> {
-        let mut requests = Vec::new();
-        for flight in self.slots.drain() {
-            let Request { id, flags, offset, len, operation } = flight.request;
-            if let Some(lease) = operation.into_lease() {
-                std::mem::forget(lease);
-            }
-            requests.push(Request { id, flags, offset, len, operation: Operation::Flush });
-        }
-        requests
+        self.slots.drain().into_iter().map(|flight| flight.request.abandon_lease()).collect()
     }
 
     fn in_rings(&self) -> usize {
