@@ -83,7 +83,8 @@ fn ensure_cargo_fuzz() -> Result<()> {
         host::install(&["g++"], "libFuzzer is built with a C++ compiler")?;
     }
     if sh::capture(repo::cargo()?.args(["fuzz", "--version"])).is_err() {
-        sh::run(repo::cargo()?.args(["install", "--quiet", "--locked", "cargo-fuzz"]))?;
+        // By force: one that is there and does not start was built for another C library.
+        sh::run(repo::cargo()?.args(["install", "--quiet", "--locked", "--force", "cargo-fuzz"]))?;
     }
     Ok(())
 }
