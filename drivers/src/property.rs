@@ -12,6 +12,9 @@ pub use help::Row;
 pub(crate) use parse::nearest;
 pub use settings::Settings;
 
+/// How a patience without end is written.
+const FOREVER: &str = "forever";
+
 /// When a property may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -40,6 +43,13 @@ pub enum Kind {
         /// Smallest value.
         min: u64,
         /// Largest value.
+        max: u64,
+    },
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// For how long to wait: whole seconds up to this many, or `forever`.
+    Patience {
+        /// Most seconds.
         max: u64,
     },
     /// Any text.
@@ -72,6 +82,8 @@ pub enum Value {
     Int(i64),
     /// A number of bytes or a count.
     Size(u64),
+    /// So many seconds; `None`: without end.
+    Patience(Option<u64>),
     /// Text or a path.
     Text(String),
 }
@@ -82,6 +94,8 @@ impl fmt::Display for Value {
             Value::Bool(value) => write!(f, "{value}"),
             Value::Int(value) => write!(f, "{value}"),
             Value::Size(value) => write!(f, "{value}"),
+            Value::Patience(Some(seconds)) => write!(f, "{seconds}"),
+            Value::Patience(None) => f.write_str(FOREVER),
             Value::Text(value) => f.write_str(value),
         }
     }

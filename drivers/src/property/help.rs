@@ -58,6 +58,8 @@ impl Kind {
             Kind::Int { min, max: i64::MAX } => format!("NUMBER (from {min})"),
             Kind::Int { min, max } => format!("NUMBER ({min} to {max})"),
             Kind::Size { .. } => "BYTES (512, 64K, 10M, 1G, 2T)".into(),
+            Kind::Word(words) => words.join("|"),
+            Kind::Patience { max } => format!("SECONDS (0 to {max}) or forever"),
             Kind::Text => "TEXT".into(),
             Kind::Path => "PATH".into(),
         }

@@ -1,6 +1,6 @@
 //! From text to [`Value`], and what to say when that does not work.
 
-use super::{Kind, Property, Value};
+use super::{FOREVER, Kind, Property, Value};
 use crate::error::Error;
 
 impl Kind {
@@ -13,6 +13,8 @@ impl Kind {
             Kind::Bool => parse_bool(text).map(Value::Bool),
             Kind::Int { min, max } => parse_int(text, min, max).map(Value::Int),
             Kind::Size { min, max } => parse_size(text, min, max).map(Value::Size),
+            Kind::Word(words) => parse_word(text, words),
+            Kind::Patience { max } => parse_patience(text, max),
             Kind::Text => Ok(Value::Text(text.to_owned())),
             Kind::Path => parse_path(text).map(Value::Text),
         }
@@ -64,6 +66,22 @@ fn parse_size(text: &str, min: u64, max: u64) -> Result<u64, String> {
         Some(value) if value >= min && value <= max => Ok(value),
         _ => Err(format!("it is not between {min} and {max} bytes")),
     }
+}
+
+fn parse_word(text: &str, words: &[&str]) -> Result<Value, String> {
+    if words.contains(&text) {
+        return Ok(Value::Text(text.to_owned()));
+    }
+    Err(format!("it is none of the words {}", words.join(", ")))
+}
+
+fn parse_patience(text: &str, max: u64) -> Result<Value, String> {
+    if text == FOREVER {
+        return Ok(Value::Patience(None));
+    }
+    let seconds = parse_int(text, 0, i64::try_from(max).unwrap_or(i64::MAX))
+        .map_err(|reason| format!("{reason}, nor the word '{FOREVER}'"))?;
+    Ok(Value::Patience(u64::try_from(seconds).ok()))
 }
 
 fn parse_path(text: &str) -> Result<String, String> {
@@ -166,6 +184,25 @@ mod tests {
         let kind = Kind::Size { min: 1, max: 1 << 62 };
         for text in ["0", "18446744073709551616", "16777216T", "8388608T"] {
             assert!(parse(kind, text).unwrap_err().to_string().contains("between"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_one_of_those_in_the_table() {
+        let kind = Kind::Word(&["kept", "lost"]);
+        assert_eq!(parse(kind, "lost").unwrap(), Value::Text("lost".into()));
+        for text in ["", "Lost", "keep"] {
+            assert!(parse(kind, text).unwrap_err().to_string().contains("kept, lost"), "{text}");
+        }
+    }
+
+    #[test]
+    fn patience_is_seconds_or_forever() {
+        let kind = Kind::Patience { max: 100 };
+        assert_eq!(parse(kind, "forever").unwrap(), Value::Patience(None));
+        assert_eq!(parse(kind, "0").unwrap(), Value::Patience(Some(0)));
+        for text in ["", "-1", "101", "1.5", "ever", "10s"] {
+            assert!(parse(kind, text).unwrap_err().to_string().contains("forever"), "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! [`Settings`]: what a user has set, checked against a driver's table.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::parse::{parse_value, unknown_property};
 use super::{Phase, Property, Value};
@@ -84,6 +85,15 @@ impl Settings {
     pub fn size(&self, name: &str) -> Option<u64> {
         self.get(name).map(|value| match value {
             Value::Size(value) => *value,
+            other => wrong_type(name, other),
+        })
+    }
+
+    /// For how long to wait by what was set for `name`; the inner `None`: without end.
+    #[must_use]
+    pub fn patience(&self, name: &str) -> Option<Option<Duration>> {
+        self.get(name).map(|value| match value {
+            Value::Patience(seconds) => seconds.map(Duration::from_secs),
             other => wrong_type(name, other),
         })
     }

@@ -107,6 +107,8 @@ fn example_value(property: &Property) -> String {
                 min.to_string()
             }
         }
+        Kind::Word(words) => words.last().copied().unwrap_or_default().into(),
+        Kind::Patience { max } => max.min(300).to_string(),
         Kind::Text => "text".into(),
         Kind::Path => "disk.img".into(),
     }
@@ -118,6 +120,8 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Bool => "bool",
         Kind::Int { .. } => "number",
         Kind::Size { .. } => "size",
+        Kind::Word(_) => "word",
+        Kind::Patience { .. } => "patience",
         Kind::Text => "text",
         Kind::Path => "path",
     }

@@ -30,6 +30,8 @@ fn as_json(driver: &dyn DriverType, disk: &dyn Started) -> String {
         Value::Bool(value) => value.into(),
         Value::Int(value) => value.into(),
         Value::Size(value) => value.into(),
+        Value::Patience(Some(seconds)) => seconds.into(),
+        value @ Value::Patience(None) => serde_json::Value::String(value.to_string()),
         Value::Text(value) => serde_json::Value::String(value),
     };
     let object: serde_json::Map<String, serde_json::Value> =
