@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
@@ -29,11 +31,12 @@ pub trait DriverType: Sync {
 
     /// Opens the device with the properties that are set before connecting, and finds out what it is.
     ///
-    /// `settings` has been checked against the table (names, types, ranges); combinations are checked here.
+    /// `settings` has been checked against the table (names, types, ranges); combinations are checked here. A driver
+    /// that can reconnect keeps the opener.
     ///
     /// # Errors
     /// When the combination of properties is wrong, or the device cannot be reached or is not what it should be.
-    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error>;
+    fn connect(&self, settings: &Settings, opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error>;
 }
 
 impl std::fmt::Debug for dyn DriverType {
@@ -50,7 +53,8 @@ pub trait Opener: Send + Sync {
     /// What `open(2)` answered.
     fn open(&self, path: &Path, mode: OpenMode) -> std::io::Result<OwnedFd>;
 
-    /// Connects to the Unix stream socket at `path`, which is absolute. May block while the other side is busy.
+    /// Connects to the Unix stream socket at `path`, which is absolute. Never waits: a listener with a full queue is
+    /// `EAGAIN`.
     ///
     /// # Errors
     /// What `connect(2)` answered.
@@ -73,7 +77,11 @@ impl Opener for SystemOpener {
     }
 
     fn connect(&self, path: &Path) -> std::io::Result<UnixStream> {
-        UnixStream::connect(path)
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        socket.set_nonblocking(false)?;
+        Ok(UnixStream::from(OwnedFd::from(socket)))
     }
 }
 
@@ -128,6 +136,8 @@ pub enum Event {
         /// Why, for the log.
         reason: String,
     },
+    /// Writes that had completed and were not flushed are lost; see [`Started::losses`].
+    WritesLost,
 }
 
 /// A device in service, shared by all workers until the last handle is dropped.
@@ -155,7 +165,24 @@ pub trait Started: Send + Sync {
         None
     }
 
-    /// Becomes readable when [`Started::next_event`] has something to tell.
+    /// How often writes that had completed were lost before a flush covered them. Raised before any later flush
+    /// succeeds: whoever relied on such writes is to be told that their flush failed.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// Whether every write that completed is known to be on stable storage. `false`: that is not known.
+    fn is_flushed(&self) -> bool {
+        false
+    }
+
+    /// A client has come: a device that was given up is looked for once more.
+    fn try_again(&self) {}
+
+    /// The caller is about to end: a device that is gone is waited for a few seconds more at most.
+    fn hurry(&self) {}
+
+    /// Signalled when [`Started::next_event`] has something to tell; whoever waits for it watches for edges.
     fn event(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -41,7 +41,7 @@ impl DriverType for NullDriver {
         &TABLE
     }
 
-    fn connect(&self, settings: &Settings, _opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
+    fn connect(&self, settings: &Settings, _opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
         let capacity_bytes = settings.size("size").ok_or_else(|| {
             Error::usage("driver 'null' needs the property 'size'").hint("for example: null 1G")
         })?;

@@ -89,14 +89,19 @@ impl Request {
         }
     }
 
+    /// The request and its memory apart, for a request that ends while the device may still write to the memory.
+    #[must_use]
+    pub(crate) fn without_lease(self) -> (Request, Option<Lease>) {
+        let Request { id, flags, offset, len, operation } = self;
+        (Request { id, flags, offset, len, operation: Operation::Flush }, operation.into_lease())
+    }
+
     /// The request without its memory, which stays on loan for ever: whoever had it may still write there.
     #[must_use]
     pub(crate) fn abandon_lease(self) -> Request {
-        let Request { id, flags, offset, len, operation } = self;
-        if let Some(lease) = operation.into_lease() {
-            std::mem::forget(lease);
-        }
-        Request { id, flags, offset, len, operation: Operation::Flush }
+        let (request, lease) = self.without_lease();
+        std::mem::forget(lease);
+        request
     }
 
     /// Gives the request back to its owner.

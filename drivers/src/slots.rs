@@ -74,6 +74,11 @@ impl<T> Slots<T> {
         slot.content.take()
     }
 
+    /// The keys of all filled slots.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        (0..).zip(&self.slots).filter_map(|(index, _)| self.key_at(index)).collect()
+    }
+
     /// Everything that lies in a slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| slot.content.as_ref())

@@ -8,6 +8,7 @@ mod ending;
 mod faults;
 mod planted;
 mod raw;
+mod reconnect;
 mod resources;
 mod startup;
 mod vhost_user;

@@ -22,6 +22,8 @@ mod ring;
 mod sysfs;
 mod target;
 
+use std::sync::Arc;
+
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
 use crate::property::{self, Kind, Phase, Property, Settings};
@@ -88,7 +90,7 @@ impl DriverType for IoUringDriver {
         &TABLE
     }
 
-    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
-        Ok(Box::new(FileConnected::new(settings, opener)?))
+    fn connect(&self, settings: &Settings, opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
+        Ok(Box::new(FileConnected::new(settings, &**opener)?))
     }
 }

@@ -34,7 +34,7 @@ use crate::instant::{InstantDisk, Source};
 use crate::limits::{DiscardLimits, Limits, ZeroesLimits};
 use crate::queue::{Store, View};
 use crate::request::{Extent, RequestFlags};
-use crate::sys::mmap::{Mapping, zero};
+use crate::sys::mmap::{Mapping, MemoryFile, zero};
 
 /// The unit of allocation, and of the bitmap.
 const PAGE_BYTES: u64 = 4096;
@@ -49,6 +49,7 @@ const MAX_STATUS_PAGES: u64 = 1 << 20;
 /// A sparse RAM disk.
 pub(super) struct MemoryDisk {
     limits: Limits,
+    file: MemoryFile,
     store: Mapping,
     written: Bitmap,
 }
@@ -84,11 +85,9 @@ impl MemoryDisk {
             rotational: false,
             immediate: true,
         };
-        Ok(MemoryDisk {
-            limits,
-            store: Mapping::memory(c"gateway-disk", bytes)?,
-            written: Bitmap::new(pages)?,
-        })
+        let file = MemoryFile::new(c"gateway-disk", bytes)?;
+        let store = Mapping::of(&file)?;
+        Ok(MemoryDisk { limits, file, store, written: Bitmap::new(pages)? })
     }
 
     /// The run of pages of one kind at `offset`: whether they are written, and how many of `len` bytes lie in it.
@@ -114,7 +113,7 @@ impl MemoryDisk {
     fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
         let (first, end) = self.whole_pages(offset, len);
         self.written.clear(first, end);
-        Ok(self.store.punch(offset, len)?)
+        Ok(self.file.punch(offset, len)?)
     }
 }
 
@@ -162,7 +161,7 @@ impl InstantDisk for MemoryDisk {
         self.punch(offset, len)?;
         if flags.no_unmap && !planted!("ignored-no-hole") {
             // New pages are zero, and those that a concurrent write made meanwhile are its own.
-            self.store.allocate(offset, len)?;
+            self.file.allocate(offset, len)?;
             self.written.set(offset / PAGE_BYTES, (offset + len).div_ceil(PAGE_BYTES));
         }
         Ok(())
@@ -270,12 +269,12 @@ mod tests {
     fn reading_allocates_nothing_and_discarding_gives_everything_back() {
         let disk = MemoryDisk::new(1 << 20, false).unwrap();
         let _ = bytes(&disk, 0, 1 << 20);
-        assert_eq!(disk.store.allocated_bytes().unwrap(), 0);
+        assert_eq!(disk.file.allocated_bytes().unwrap(), 0);
         disk.write(0, Source::Bytes(&[NEW; 20_000])).unwrap();
         disk.write_zeroes(1 << 19, 8192, RequestFlags { no_unmap: true, ..RequestFlags::default() }).unwrap();
-        assert_eq!(disk.store.allocated_bytes().unwrap(), 5 * PAGE_BYTES + 8192);
+        assert_eq!(disk.file.allocated_bytes().unwrap(), 5 * PAGE_BYTES + 8192);
         disk.discard(0, 1 << 20).unwrap();
-        assert_eq!(disk.store.allocated_bytes().unwrap(), 0);
+        assert_eq!(disk.file.allocated_bytes().unwrap(), 0);
     }
 
     #[test]

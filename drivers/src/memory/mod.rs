@@ -40,7 +40,7 @@ impl DriverType for MemoryDriver {
         &TABLE
     }
 
-    fn connect(&self, settings: &Settings, _opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
+    fn connect(&self, settings: &Settings, _opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
         let size = settings.size("size").ok_or_else(|| {
             Error::usage("driver 'memory' needs the property 'size'").hint("for example: memory 1G")
         })?;

@@ -44,8 +44,17 @@ impl EventFd {
 
     /// Makes it unreadable until the next signal.
     pub fn reset(&self) {
+        self.take();
+    }
+
+    /// How often it was signalled since the last time; unreadable from now on until the next signal.
+    pub fn take(&self) -> u64 {
+        let mut count = [0; 8];
         // The only error is that there was nothing to read.
-        let _ = (&self.file).read(&mut [0; 8]);
+        match (&self.file).read(&mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        }
     }
 }
 

@@ -1,50 +1,53 @@
-//! Waiting for one or two descriptors, as `poll(2)` does.
-#![expect(unsafe_code, reason = "poll has no safe face in the standard library")]
+//! Waiting for descriptors, as `poll(2)` does.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Waits until `file` is readable, at most for `timeout_ms`. `false`: it is not.
 ///
 /// # Errors
 /// What `poll(2)` answered.
 pub fn readable(file: BorrowedFd<'_>, timeout_ms: i32) -> io::Result<bool> {
-    let mut entry = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry is passed, and it is writable for the duration of the call.
-    let count = unsafe { libc::poll(&raw mut entry, 1, timeout_ms) };
-    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count > 0) }
+    let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+    Ok(first(&[file], timeout)?.is_some())
 }
 
-/// Which of two descriptors has something.
+/// A descriptor that has something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// The first one is readable; `hung_up`: its other end is closed.
-    First {
-        /// Nothing more will come.
-        hung_up: bool,
-    },
-    /// The second one is readable.
-    Second,
+pub struct Ready {
+    /// Which one of those waited for.
+    pub index: usize,
+    /// Its other end is closed: nothing more will come.
+    pub hung_up: bool,
 }
 
-/// Waits until one of two descriptors is readable; the second one goes first.
+/// Waits until one of the descriptors is readable or hung up, at most for `timeout`; the first one of them goes first.
+/// `None`: the time is over, or a signal came.
 ///
 /// # Errors
 /// What `poll(2)` answered.
-pub fn either(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> io::Result<Which> {
-    let entry = |file: BorrowedFd<'_>| libc::pollfd {
-        fd: file.as_raw_fd(),
-        events: libc::POLLIN | libc::POLLRDHUP,
-        revents: 0,
+pub fn first(files: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Option<Ready>> {
+    let mut entries: Vec<PollFd<'_>> =
+        files.iter().map(|file| PollFd::new(*file, PollFlags::POLLIN)).collect();
+    // Rounded up, so that nobody asks again and again in the last millisecond.
+    let timeout = match timeout.map(|most| most.as_micros().div_ceil(1000)) {
+        None => PollTimeout::NONE,
+        Some(most) => {
+            i32::try_from(most).ok().and_then(|most| most.try_into().ok()).unwrap_or(PollTimeout::MAX)
+        }
     };
-    let mut entries = [entry(first), entry(second)];
-    // SAFETY: two entries are passed, and they are writable for the duration of the call.
-    if unsafe { libc::poll(entries.as_mut_ptr(), 2, -1) } < 0 {
-        return Err(io::Error::last_os_error());
+    match poll(&mut entries, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
     }
-    if entries[1].revents != 0 {
-        return Ok(Which::Second);
-    }
-    let ends = libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR | libc::POLLNVAL;
-    Ok(Which::First { hung_up: entries[0].revents & ends != 0 })
+    let ends = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    // What there is no name for counts as an end, so that nobody looks away from it.
+    let seen = entries.iter().map(|entry| entry.revents().unwrap_or(ends));
+    let mut ready = seen.enumerate().filter(|(_, events)| !events.is_empty());
+    Ok(ready.next().map(|(index, events)| Ready { index, hung_up: events.intersects(ends) }))
 }

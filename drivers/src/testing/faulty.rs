@@ -81,7 +81,7 @@ impl DriverType for FaultyDriver {
         &TABLE
     }
 
-    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
+    fn connect(&self, settings: &Settings, opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
         let words: Vec<String> =
             settings.text("inner").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         let (name, words) = words.split_first().ok_or_else(|| {
@@ -228,6 +228,22 @@ impl Started for FaultyDevice {
 
     fn next_event(&self) -> Option<Event> {
         self.inner.next_event()
+    }
+
+    fn losses(&self) -> u64 {
+        self.inner.losses()
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.inner.is_flushed()
+    }
+
+    fn try_again(&self) {
+        self.inner.try_again();
+    }
+
+    fn hurry(&self) {
+        self.inner.hurry();
     }
 }
 

@@ -1,67 +1,64 @@
 //! [`VhostUserConnected`] and [`VhostUserDevice`]: the life cycle of the driver.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::NAME;
-use super::link::{Link, Memory};
-use super::watch::Watch;
-use crate::driver::{Connected, Opener, StartOptions, Started};
+use super::address::Address;
+use super::keeper::{self, Keeper};
+use super::link::{LAYOUT_FEATURES, Link, Terms};
+use super::service::{self, PAYLOAD_ADDRESS, Queues};
+use crate::driver::{Connected, Event, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{self, Extra, Settings, Value};
 use crate::queue::Queue;
-use crate::sys::eventfd::EventFd;
-use crate::sys::mmap::Mapping;
-use crate::sys::poll;
-use crate::virtio::SplitRing;
-use crate::virtio::memory::{Layout, QueueMemory};
-use crate::virtio::queue::{BlkQueue, Device, Parts};
-use crate::virtio::ring::Buffer;
-use crate::virtio::serial;
-use crate::virtio::spec::{feature, request};
+use crate::virtio::config::BlkConfig;
+use crate::virtio::device::{Device, Facts};
+use crate::virtio::memory::Layout;
+use crate::virtio::queue::BlkQueue;
+use crate::virtio::spec::feature;
 
 /// `queue-size` when nobody sets it.
 const DEFAULT_QUEUE_SIZE: u16 = 256;
 
-/// Where the device sees rings and payloads: anywhere but at 0, and apart.
-const RINGS_ADDRESS: u64 = 1 << 32;
-const PAYLOAD_ADDRESS: u64 = 1 << 40;
+/// `reconnect` when nobody sets it: a back-end that is restarted is there again by then.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a device may take to tell its serial number.
-const SERIAL_PATIENCE: Duration = Duration::from_secs(5);
+/// The word for a back-end whose cache went with it.
+pub(super) const LOST: &str = "lost";
 
 /// A device whose facts are known.
-#[derive(Debug)]
 pub(super) struct VhostUserConnected {
     link: Link,
+    address: Address,
+    opener: Arc<dyn Opener>,
+    terms: Terms,
     limits: Limits,
-}
-
-/// How many queues there are, and of what kind.
-#[derive(Clone, Copy, Debug)]
-struct Queues {
-    count: usize,
-    /// The first so many of them are polled.
-    polled: usize,
-    layout: Layout,
+    patience: Option<Duration>,
+    loses_cache: bool,
 }
 
 impl VhostUserConnected {
-    pub(super) fn new(settings: &Settings, opener: &dyn Opener) -> Result<VhostUserConnected, Error> {
-        let link = Link::open(settings, opener)?;
+    pub(super) fn new(settings: &Settings, opener: &Arc<dyn Opener>) -> Result<VhostUserConnected, Error> {
+        let address = Address::of(settings)?;
+        let patience = patience(settings, &address)?;
+        let name = address.name();
+        let terms = Terms { capacity_bytes: settings.size("size"), without: 0 };
+        let link = Link::negotiate(address.connect_patiently(&**opener)?, &name, terms)?;
         let limits = link
             .config
             .limits(settings.bool("read-only").unwrap_or(false))
-            .map_err(|error| Error { message: format!("{}: {}", link.name, error.message), ..error })?;
+            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
         if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(
-                Error::device(format!("{} is read-only", link.name)).hint("leave out read-only=false")
-            );
+            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
         }
-        Ok(VhostUserConnected { link, limits })
+        let limits = Limits { can_grow: link.tells_changes(), ..limits };
+        let loses_cache = settings.text("reconnect-cache") == Some(LOST);
+        let opener = opener.clone();
+        Ok(VhostUserConnected { link, address, opener, terms, limits, patience, loses_cache })
     }
 
     fn queues(&self, settings: &Settings, workers: usize) -> Result<Queues, Error> {
@@ -78,13 +75,40 @@ impl VhostUserConnected {
             Layout { size, chain_max: segments.max(1) + 2, indirect: self.link.has(feature::INDIRECT_DESC) };
         let count = settings.count("num-queues").unwrap_or(workers);
         if settings.count("num-queues").is_some_and(|wanted| wanted > self.link.queues) {
-            let most = self.link.queues;
-            return Err(Error::device(format!("{} has {most} queues, not {count}", self.link.name))
+            let (name, most) = (self.address.name(), self.link.queues);
+            return Err(Error::device(format!("{name} has {most} queues, not {count}"))
                 .hint(format!("num-queues={most} or less")));
         }
         let count = count.min(self.link.queues).min(workers);
         let polled = settings.count("num-poll-queues").unwrap_or(0).min(count);
         Ok(Queues { count, polled, layout })
+    }
+
+    fn view(&self, queues: Queues, serial: &str) -> View {
+        View {
+            path: self.address.path(),
+            fd: self.link.socket.as_raw_fd(),
+            config: self.link.config,
+            max_queues: self.link.queues,
+            queues,
+            serial: serial.to_owned(),
+            patience: self.patience,
+            loses_cache: self.loses_cache,
+        }
+    }
+}
+
+/// How long to try to reconnect; `None`: for ever.
+fn patience(settings: &Settings, address: &Address) -> Result<Option<Duration>, Error> {
+    match settings.patience("reconnect") {
+        Some(Some(Duration::ZERO)) => Ok(Some(Duration::ZERO)),
+        Some(_) if !address.can_come_back() => Err(Error::usage(
+            "property 'reconnect' cannot be used with 'fd': there is no place to connect to",
+        )
+        .hint("give the path of the back-end's socket: path=PATH")),
+        Some(patience) => Ok(patience),
+        None if address.can_come_back() => Ok(Some(DEFAULT_PATIENCE)),
+        None => Ok(Some(Duration::ZERO)),
     }
 }
 
@@ -95,68 +119,61 @@ impl Connected for VhostUserConnected {
 
     fn property(&self, name: &str) -> Option<Value> {
         let layout = Layout { size: DEFAULT_QUEUE_SIZE, chain_max: 3, indirect: true };
-        property_of(&self.link, &self.limits, Queues { count: 1, polled: 0, layout }, "", name)
+        self.view(Queues { count: 1, polled: 0, layout }, "").property(&self.limits, name)
     }
 
     fn start(self: Box<Self>, settings: &Settings, options: StartOptions) -> Result<Arc<dyn Started>, Error> {
         let queues = self.queues(settings, options.workers.max(1))?;
+        let name = self.address.name();
+        let region = Region::new(options.region_bytes, options.workers.max(1))
+            .map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
+        let region = Arc::new(region);
+        let mut view = self.view(queues, "");
         let mut link = self.link;
-        let name = link.name.clone();
-        let no_memory = |cause| Error::system(format!("make the memory for {name}"), &cause);
-        let region = Arc::new(Region::new(options.region_bytes, options.workers.max(1)).map_err(no_memory)?);
-        let len = queues.layout.len_bytes();
-        let rings = Arc::new(Mapping::memory(c"gateway-rings", len * queues.count).map_err(no_memory)?);
-        let mut parts = Vec::new();
-        for index in 0..queues.count {
-            let memory = QueueMemory::new(rings.clone(), index * len, RINGS_ADDRESS, queues.layout);
-            let event =
-                || EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause));
-            let ring = SplitRing::new(memory.clone(), link.has(feature::EVENT_IDX));
-            let (kick, call) = (event()?, event()?);
-            let polled = index < queues.polled;
-            parts.push(Parts { ring: Box::new(ring), memory, kick, call, polled });
-        }
-        let memories = [
-            Memory { file: rings.file(), len_bytes: rings.len_bytes(), address: RINGS_ADDRESS },
-            Memory { file: region.file(), len_bytes: region.len_bytes(), address: PAYLOAD_ADDRESS },
-        ];
-        let given: Vec<(&QueueMemory, &EventFd, &EventFd)> =
-            parts.iter().map(|parts| (&parts.memory, &*parts.kick, &*parts.call)).collect();
-        link.start(&memories, &given)?;
-        let device = Arc::new(Device::new(link.name.clone(), link.config, self.limits, PAYLOAD_ADDRESS));
-        let calls = parts.iter().map(|parts| parts.call.clone()).collect();
-        let watch = Watch::start(link.socket()?, device.clone(), calls)
-            .map_err(|cause| Error::system(format!("watch {}", link.name), &cause))?;
-        let serial = ask_serial(&mut parts[0], &region, &device)?;
-        let link = Arc::new(InService { link, _watch: watch });
-        let parts = Mutex::new(parts.into_iter().map(Some).collect());
-        Ok(Arc::new(VhostUserDevice { link, device, region, queues, parts, serial }))
+        let service = service::start(&mut link, &name, queues, &region.file())?;
+        view.serial.clone_from(&service.serial);
+        let facts = Facts {
+            name,
+            config: link.config,
+            limits: self.limits,
+            payload_address: PAYLOAD_ADDRESS,
+            polled: queues.polled,
+        };
+        let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
+        let device = Arc::new(Device::new(facts, region.clone(), service.parts).map_err(no_watch)?);
+        // What changes the memory of a queue is not taken from another back-end if this one does not have it.
+        let terms = Terms { without: LAYOUT_FEATURES & !link.features, ..self.terms };
+        let plan = keeper::Plan {
+            address: self.address.clone(),
+            opener: self.opener,
+            terms,
+            queues,
+            serial: service.serial,
+            patience: self.patience,
+            loses_cache: self.loses_cache,
+        };
+        let keeper = Arc::new(Keeper::start(device.clone(), link, plan).map_err(no_watch)?);
+        let in_use = Mutex::new(vec![false; queues.count]);
+        Ok(Arc::new(VhostUserDevice { keeper, device, region, view, in_use }))
     }
-}
-
-/// What keeps the device in service: the connection, and who watches it.
-struct InService {
-    link: Link,
-    _watch: Watch,
 }
 
 /// A device in service.
 struct VhostUserDevice {
-    link: Arc<InService>,
+    keeper: Arc<Keeper>,
     device: Arc<Device>,
     region: Arc<Region>,
-    queues: Queues,
-    parts: Mutex<Vec<Option<Parts>>>,
-    serial: String,
+    view: View,
+    in_use: Mutex<Vec<bool>>,
 }
 
 impl Started for VhostUserDevice {
     fn limits(&self) -> Limits {
-        self.device.limits
+        self.device.limits()
     }
 
     fn property(&self, name: &str) -> Option<Value> {
-        property_of(&self.link.link, &self.device.limits, self.queues, &self.serial, name)
+        self.view.property(&self.device.limits(), name)
     }
 
     fn region(&self) -> &Arc<Region> {
@@ -164,72 +181,81 @@ impl Started for VhostUserDevice {
     }
 
     fn queues(&self) -> usize {
-        self.queues.count
+        self.device.queues()
     }
 
     fn queue(&self, index: usize) -> Result<Box<dyn Queue>, Error> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(parts) = parts.get_mut(index).and_then(Option::take) else {
-            return Err(Error::device(format!("queue {index} of {} is in use", self.device.name)));
-        };
-        Ok(Box::new(BlkQueue::new(self.device.clone(), parts, self.link.clone())))
-    }
-}
-
-fn property_of(link: &Link, limits: &Limits, queues: Queues, serial: &str, name: &str) -> Option<Value> {
-    let extra = Extra {
-        driver: NAME,
-        num_queues: queues.count,
-        max_queues: link.queues,
-        poll_queues: true,
-        may_pin: true,
-        discard_alignment: link.config.discard_alignment(),
-    };
-    Some(match name {
-        "path" => Value::Text(link.path.clone()),
-        "fd" => Value::Int(link.raw_fd().into()),
-        "queue-size" => Value::Int(queues.layout.size.into()),
-        "num-poll-queues" => Value::Int(queues.polled as i64),
-        "max-queue-size" => Value::Int(32768),
-        "serial" => Value::Text(serial.into()),
-        "needs-mem-regions" | "needs-mem-region-fd" => Value::Bool(true),
-        "max-segments" => Value::Int(link.config.segments().into()),
-        "max-segment-len" => Value::Int(link.config.segment_bytes().into()),
-        _ => return property::fact(name, limits, &extra),
-    })
-}
-
-/// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none.
-///
-/// # Errors
-/// The device does not answer, or not by the rules: it could not be served.
-fn ask_serial(parts: &mut Parts, region: &Region, device: &Device) -> Result<String, Error> {
-    let Some(answer) = region.slice(0, request::ID_BYTES) else { return Ok(String::new()) };
-    let address = device.payload_address;
-    let buffer = Buffer { address, len: request::ID_BYTES as u32, writable: true };
-    serial::ask(&parts.memory, &mut *parts.ring, buffer);
-    if parts.ring.publish() {
-        parts.kick.signal();
-    }
-    let started = Instant::now();
-    while started.elapsed() < SERIAL_PATIENCE && !device.is_dead() {
-        match parts.ring.next_used() {
-            Ok(Some(_)) => return Ok(serial::answer(&parts.memory, &answer)),
-            Ok(None) if parts.ring.arm() => {}
-            Ok(None) => {
-                // A failure to wait means: look again, and judge by the clock.
-                let _ = poll::readable(parts.call.as_fd(), 100);
-                parts.call.reset();
-            }
-            Err(lie) => {
-                return Err(Error::device(format!("{} broke the rules of the ring: {lie}", device.name)));
-            }
+        let name = &self.device.facts.name;
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.get_mut(index).is_none_or(|in_use| std::mem::replace(in_use, true)) {
+            return Err(Error::device(format!("queue {index} of {name} is in use")));
         }
+        let queue = BlkQueue::new(self.device.clone(), index, self.keeper.clone())
+            .map_err(|cause| Error::system(format!("watch a queue of {name}"), &cause))?;
+        Ok(Box::new(queue))
     }
-    if device.is_dead() {
-        return Err(Error::device(device.reason()));
+
+    fn losses(&self) -> u64 {
+        self.device.durability.losses()
     }
-    let seconds = SERIAL_PATIENCE.as_secs();
-    Err(Error::device(format!("{} has not answered a request for {seconds} s", device.name))
-        .hint("it is connected, but does not serve its queues"))
+
+    fn is_flushed(&self) -> bool {
+        self.device.durability.is_clean()
+    }
+
+    fn try_again(&self) {
+        self.keeper.try_again();
+    }
+
+    fn hurry(&self) {
+        self.keeper.hurry();
+    }
+
+    fn event(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.keeper.news().as_fd())
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        self.keeper.news().next()
+    }
+}
+
+/// What properties tell besides the limits.
+struct View {
+    path: String,
+    fd: i32,
+    config: BlkConfig,
+    max_queues: usize,
+    queues: Queues,
+    serial: String,
+    patience: Option<Duration>,
+    loses_cache: bool,
+}
+
+impl View {
+    fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
+        let extra = Extra {
+            driver: NAME,
+            num_queues: self.queues.count,
+            max_queues: self.max_queues,
+            poll_queues: true,
+            may_pin: true,
+            discard_alignment: self.config.discard_alignment(),
+        };
+        Some(match name {
+            "path" => Value::Text(self.path.clone()),
+            "fd" => Value::Int(self.fd.into()),
+            "size" => Value::Size(limits.capacity_bytes),
+            "reconnect" => Value::Patience(self.patience.map(|patience| patience.as_secs())),
+            "reconnect-cache" => Value::Text(if self.loses_cache { LOST } else { "kept" }.into()),
+            "queue-size" => Value::Int(self.queues.layout.size.into()),
+            "num-poll-queues" => Value::Int(self.queues.polled as i64),
+            "max-queue-size" => Value::Int(32768),
+            "serial" => Value::Text(self.serial.clone()),
+            "needs-mem-regions" | "needs-mem-region-fd" => Value::Bool(true),
+            "max-segments" => Value::Int(self.config.segments().into()),
+            "max-segment-len" => Value::Int(self.config.segment_bytes().into()),
+            _ => return property::fact(name, limits, &extra),
+        })
+    }
 }

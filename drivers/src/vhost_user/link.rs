@@ -1,7 +1,7 @@
 //! [`Link`]: the connection to a back-end.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -9,30 +9,28 @@ use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, Vhos
 use vhost::vhost_user::{Error as ProtocolError, Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 
+use super::changes::Changes;
 use super::deadline::within;
-use crate::driver::Opener;
 use crate::error::Error;
-use crate::property::Settings;
 use crate::sys::eventfd::EventFd;
-use crate::sys::file;
-use crate::virtio::config::{BlkConfig, CONFIG_BYTES};
+use crate::virtio::config::{self, BlkConfig, CONFIG_BYTES};
 use crate::virtio::memory::QueueMemory;
 use crate::virtio::spec::feature;
 
 /// How long the other side may take for a negotiation: far longer than any needs that serves.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bit of the virtio features that says: there are protocol features.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
 
-/// What this driver makes use of.
+/// What this driver makes use of. Not CONFIG_WCE: a device that says that its cache is off is flushed all the same,
+/// since qemu-storage-daemon says so of every disk and caches as it likes.
 const FEATURES: u64 = feature::SIZE_MAX
     | feature::SEG_MAX
     | feature::READ_ONLY
     | feature::BLK_SIZE
     | feature::FLUSH
     | feature::TOPOLOGY
-    | feature::CONFIG_WCE
     | feature::MQ
     | feature::DISCARD
     | feature::WRITE_ZEROES
@@ -40,6 +38,9 @@ const FEATURES: u64 = feature::SIZE_MAX
     | feature::EVENT_IDX
     | feature::VERSION_1
     | PROTOCOL_FEATURES;
+
+/// Features on which the memory of a queue depends.
+pub(super) const LAYOUT_FEATURES: u64 = feature::INDIRECT_DESC;
 
 /// A stretch of memory that the back-end gets.
 pub(super) struct Memory<'a> {
@@ -49,13 +50,23 @@ pub(super) struct Memory<'a> {
     pub(super) address: u64,
 }
 
+/// What is known of the back-end before it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Capacity in bytes, for a back-end that does not tell its configuration.
+    pub(super) capacity_bytes: Option<u64>,
+    /// Features that are not to be negotiated.
+    pub(super) without: u64,
+}
+
 /// A connected back-end whose features are negotiated.
 pub(super) struct Link {
     frontend: Frontend,
-    socket: UnixStream,
+    pub(super) socket: UnixStream,
+    /// What the back-end tells by itself.
+    changes: Option<Changes>,
     /// What messages call it.
-    pub(super) name: String,
-    pub(super) path: String,
+    name: String,
     pub(super) features: u64,
     pub(super) config: BlkConfig,
     /// Most queues.
@@ -69,35 +80,16 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Connects to what the properties name, and negotiates.
+    /// Negotiates with the back-end on a socket. `name` is what messages call it.
     ///
     /// # Errors
-    /// Wrong combinations of properties, no back-end there, or one that is no block device or does not answer.
-    pub(super) fn open(settings: &Settings, opener: &dyn Opener) -> Result<Link, Error> {
-        let (socket, name, path) = match (settings.path("path"), settings.int("fd")) {
-            (Some(path), None) => {
-                let name = format!("the vhost-user back-end at '{}'", path.display());
-                let socket = opener.connect(path).map_err(|cause| connect_failed(&name, &cause))?;
-                (socket, name, path.display().to_string())
-            }
-            (None, Some(fd)) => {
-                let name = format!("the vhost-user back-end on descriptor {fd}");
-                (UnixStream::from(descriptor(fd, &name)?), name, String::new())
-            }
-            (Some(_), Some(_)) => {
-                return Err(Error::usage("driver 'virtio-blk-vhost-user' got both 'path' and 'fd'")
-                    .hint("give one of them"));
-            }
-            (None, None) => {
-                return Err(Error::usage("driver 'virtio-blk-vhost-user' needs the property 'path' or 'fd'")
-                    .hint("for example: virtio-blk-vhost-user path=sock"));
-            }
-        };
-        let clone = || socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause));
-        let (mut frontend, watched) = (Frontend::from_stream(clone()?, 1), clone()?);
-        let negotiated = within(PATIENCE, &watched, || negotiate(&mut frontend, &name));
-        let (features, config, queues) = negotiated.ok_or_else(|| silent(&name))??;
-        Ok(Link { frontend, socket, name, path, features, config, queues })
+    /// It is no block device, or does not answer.
+    pub(super) fn negotiate(socket: UnixStream, name: &str, terms: Terms) -> Result<Link, Error> {
+        let stream = socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause))?;
+        let mut frontend = Frontend::from_stream(stream, 1);
+        let negotiated = within(PATIENCE, &socket, || negotiate(&mut frontend, name, terms));
+        let Negotiated { features, config, queues, changes } = negotiated.ok_or_else(|| silent(name))??;
+        Ok(Link { frontend, socket, changes, name: name.to_owned(), features, config, queues })
     }
 
     /// Whether a feature was negotiated.
@@ -105,17 +97,35 @@ impl Link {
         self.features & feature != 0
     }
 
-    /// Another handle to the socket, for watching it.
-    ///
-    /// # Errors
-    /// What the system answered.
-    pub(super) fn socket(&self) -> Result<UnixStream, Error> {
-        self.socket.try_clone().map_err(|cause| Error::system(format!("watch {}", self.name), &cause))
+    /// Whether the back-end tells of changes by itself.
+    pub(super) fn tells_changes(&self) -> bool {
+        self.changes.is_some()
     }
 
-    /// Number of the socket's descriptor.
-    pub(super) fn raw_fd(&self) -> i32 {
-        self.socket.as_raw_fd()
+    /// Readable when the back-end has something to tell.
+    pub(super) fn changes_event(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().map(Changes::event)
+    }
+
+    /// Takes what the back-end tells by itself, and reads the configuration again if that has changed.
+    ///
+    /// # Errors
+    /// The back-end does not keep to the protocol, or does not answer. It is not listened to any more.
+    pub(super) fn take_change(&mut self) -> Result<Option<BlkConfig>, Error> {
+        let Some(changes) = &mut self.changes else { return Ok(None) };
+        match changes.take() {
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let Link { frontend, socket, name, features, .. } = self;
+                let read = || read_config(frontend, name);
+                let (bytes, len) = within(PATIENCE, socket, read).ok_or_else(|| silent(&self.name))??;
+                Ok(Some(BlkConfig::decode(&bytes, *features & config::features_within(len))))
+            }
+            Err(error) => {
+                self.changes = None;
+                Err(error)
+            }
+        }
     }
 
     /// Gives the back-end memory and queues, and starts the queues.
@@ -133,35 +143,13 @@ impl Link {
     }
 }
 
-fn descriptor(fd: i64, name: &str) -> Result<OwnedFd, Error> {
-    i32::try_from(fd)
-        .map_err(|_| std::io::Error::from_raw_os_error(libc::EBADF))
-        .and_then(file::duplicate)
-        .map_err(|cause| {
-            Error::system(format!("use {name}"), &cause)
-                .hint("the program that starts this one must connect the socket and leave it open")
-        })
-}
-
-fn connect_failed(name: &str, cause: &std::io::Error) -> Error {
-    let error = Error::system(format!("connect to {name}"), cause);
-    match cause.raw_os_error() {
-        Some(libc::ENOENT) => error.hint("start the back-end first, and check the path"),
-        Some(libc::ECONNREFUSED) => {
-            error.hint("it is no listening socket, or nobody listens any more: start the back-end again")
-        }
-        Some(libc::EACCES) => error.hint("the socket's permissions do not allow it"),
-        _ => error,
-    }
-}
-
-fn silent(name: &str) -> Error {
+pub(super) fn silent(name: &str) -> Error {
     Error::device(format!("{name} has not answered for {} s", PATIENCE.as_secs()))
         .hint("it may be serving another client, or be stopped")
 }
 
 /// Which step failed, on whom, and how.
-fn failed(name: &str, what: &str, cause: &vhost::Error) -> Error {
+pub(super) fn failed(name: &str, what: &str, cause: &vhost::Error) -> Error {
     let cause = match cause {
         vhost::Error::VhostUserProtocol(cause) => cause,
         other => return Error::device(format!("cannot {what} of {name}: {other}")),
@@ -181,46 +169,85 @@ fn failed(name: &str, what: &str, cause: &vhost::Error) -> Error {
     }
 }
 
+/// What came out of a negotiation.
+struct Negotiated {
+    features: u64,
+    config: BlkConfig,
+    queues: usize,
+    changes: Option<Changes>,
+}
+
 /// The part of the conversation that finds out what the device is.
-fn negotiate(frontend: &mut Frontend, name: &str) -> Result<(u64, BlkConfig, usize), Error> {
+fn negotiate(frontend: &mut Frontend, name: &str, terms: Terms) -> Result<Negotiated, Error> {
     let step = |what: &'static str| move |cause: vhost::Error| failed(name, what, &cause);
     frontend.set_owner().map_err(step("become the owner"))?;
     let offered = frontend.get_features().map_err(step("ask for the features"))?;
-    let features = offered & FEATURES;
-    if features & PROTOCOL_FEATURES == 0 {
-        return Err(no_config(name));
+    let mut features = offered & FEATURES & !terms.without;
+    let mut protocol = VhostUserProtocolFeatures::empty();
+    if features & PROTOCOL_FEATURES != 0 {
+        let wanted = VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::BACKEND_REQ;
+        protocol = frontend.get_protocol_features().map_err(step("ask for the protocol features"))? & wanted;
+        frontend.set_protocol_features(protocol).map_err(step("set the protocol features"))?;
     }
-    let wanted = VhostUserProtocolFeatures::MQ
-        | VhostUserProtocolFeatures::REPLY_ACK
-        | VhostUserProtocolFeatures::CONFIG;
-    let protocol = frontend.get_protocol_features().map_err(step("ask for the protocol features"))? & wanted;
-    if !protocol.contains(VhostUserProtocolFeatures::CONFIG) {
-        return Err(no_config(name));
-    }
-    frontend.set_protocol_features(protocol).map_err(step("set the protocol features"))?;
-    if protocol.contains(VhostUserProtocolFeatures::REPLY_ACK) {
+    let has_acks = protocol.contains(VhostUserProtocolFeatures::REPLY_ACK);
+    if has_acks {
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
     }
     let queues = match protocol.contains(VhostUserProtocolFeatures::MQ) {
         true => frontend.get_queue_num().map_err(step("ask for the number of queues"))?,
         false => 1,
     };
-    frontend.set_features(features).map_err(step("set the features"))?;
-    let flags = VhostUserConfigFlags::empty();
-    let (_, bytes) = frontend
-        .get_config(0, CONFIG_BYTES as u32, flags, &[0; CONFIG_BYTES])
-        .map_err(step("read the configuration"))?;
-    let Ok(bytes) = <&[u8; CONFIG_BYTES]>::try_from(bytes.as_slice()) else {
-        return Err(Error::device(format!("{name} has a configuration of {} bytes", bytes.len())));
+    let has_config = protocol.contains(VhostUserProtocolFeatures::CONFIG);
+    let (bytes, len) = match terms.capacity_bytes {
+        _ if has_config => read_config(frontend, name)?,
+        Some(capacity_bytes) => config::of_capacity(capacity_bytes),
+        None => return Err(no_config(name)),
     };
-    let config = BlkConfig::decode(bytes, features);
+    features &= config::features_within(len);
+    frontend.set_features(features).map_err(step("set the features"))?;
+    let config = BlkConfig::decode(&bytes, features);
+    let changes = match has_config && protocol.contains(VhostUserProtocolFeatures::BACKEND_REQ) {
+        true => Some(Changes::open(frontend, name, has_acks)?),
+        false => None,
+    };
     let queues = queues.min(config.queues().into()).max(1);
-    Ok((features, config, usize::try_from(queues).unwrap_or(1)))
+    Ok(Negotiated { features, config, queues: usize::try_from(queues).unwrap_or(1), changes })
+}
+
+/// The configuration space, and how much of it the back-end has. Some have no more than the fields of their features,
+/// and refuse to tell of what lies behind.
+fn read_config(frontend: &mut Frontend, name: &str) -> Result<([u8; CONFIG_BYTES], usize), Error> {
+    let mut refusal = None;
+    for len in config::LENGTHS {
+        let flags = VhostUserConfigFlags::empty();
+        match frontend.get_config(0, len as u32, flags, &vec![0; len]) {
+            Ok((_, told)) if told.len() == len => {
+                let mut bytes = [0; CONFIG_BYTES];
+                bytes[..len].copy_from_slice(&told);
+                return Ok((bytes, len));
+            }
+            Ok((_, told)) => {
+                return Err(Error::device(format!("{name} has a configuration of {} bytes", told.len())));
+            }
+            Err(cause) => {
+                let was_refused =
+                    matches!(&cause, vhost::Error::VhostUserProtocol(ProtocolError::BackendInternalError));
+                refusal = Some(failed(name, "read the configuration", &cause));
+                if !was_refused {
+                    break;
+                }
+            }
+        }
+    }
+    Err(refusal.unwrap_or_else(|| no_config(name)))
 }
 
 fn no_config(name: &str) -> Error {
     Error::device(format!("{name} does not tell its configuration (protocol feature CONFIG)"))
-        .hint("the size of the disk cannot be found out without it")
+        .hint("say how large the disk is: size=BYTES")
 }
 
 fn start(

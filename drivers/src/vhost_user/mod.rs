@@ -2,17 +2,25 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `link` | the connection: negotiation, memory table, queues |
+//! | `address` | where the back-end is, and connecting to it |
+//! | `link` | the conversation: negotiation, memory table, queues; `changes`: what the back-end says by itself |
 //! | `deadline` | a bound on how long the other side may be silent |
-//! | `watch` | noticing that it is gone |
+//! | `service` | from a conversation to queues that run |
+//! | `keeper` | noticing that the back-end is gone, and going on with another one; `news`: telling of it |
 //! | `device` | the life cycle of the driver |
 //!
 //! We are the front-end. The protocol is that of docs/interop/vhost-user.rst of the QEMU project.
 
+mod address;
+mod changes;
 mod deadline;
 mod device;
+mod keeper;
 mod link;
-mod watch;
+mod news;
+mod service;
+
+use std::sync::Arc;
 
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
@@ -25,7 +33,7 @@ pub(crate) static VHOST_USER: VhostUserDriver = VhostUserDriver;
 /// The name on the command line.
 const NAME: &str = "virtio-blk-vhost-user";
 
-static TABLE: [Property; 37] = property::join([
+static TABLE: [Property; 40] = property::join([
     Property {
         name: "path",
         kind: Kind::Path,
@@ -39,6 +47,27 @@ static TABLE: [Property; 37] = property::join([
         phase: Phase::Connect,
         default: "none",
         help: "Descriptor of a socket that is connected to the back-end",
+    },
+    Property {
+        name: "size",
+        kind: Kind::Size { min: 512, max: i64::MAX as u64 },
+        phase: Phase::Connect,
+        default: "told by the back-end",
+        help: "Size of the disk, for a back-end that does not tell it",
+    },
+    Property {
+        name: "reconnect",
+        kind: Kind::Patience { max: 31_536_000 },
+        phase: Phase::Connect,
+        default: "60; 0 with fd",
+        help: "How long requests wait for a back-end that went, until it is back",
+    },
+    Property {
+        name: "reconnect-cache",
+        kind: Kind::Word(&["kept", device::LOST]),
+        phase: Phase::Connect,
+        default: "kept",
+        help: "What becomes of writes that were not flushed when the back-end goes",
     },
     Property {
         name: "queue-size",
@@ -87,7 +116,7 @@ impl DriverType for VhostUserDriver {
         &TABLE
     }
 
-    fn connect(&self, settings: &Settings, opener: &dyn Opener) -> Result<Box<dyn Connected>, Error> {
+    fn connect(&self, settings: &Settings, opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
         Ok(Box::new(VhostUserConnected::new(settings, opener)?))
     }
 }

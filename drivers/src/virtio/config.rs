@@ -9,6 +9,30 @@ use crate::mem::LARGEST_LEASE_BYTES;
 /// layout"). What follows belongs to features that are not negotiated.
 pub(crate) const CONFIG_BYTES: usize = 60;
 
+/// Lengths to which a device may have the space: as a whole, or up to the fields of some feature.
+pub(crate) const LENGTHS: [usize; 4] = [CONFIG_BYTES, 36, 24, 8];
+
+/// The features whose fields lie within the first `len` bytes, and all that have none.
+pub(crate) fn features_within(len: usize) -> u64 {
+    const ENDS: [(usize, u64); 7] = [
+        (12, feature::SIZE_MAX),
+        (16, feature::SEG_MAX),
+        (24, feature::BLK_SIZE),
+        (32, feature::TOPOLOGY),
+        (36, feature::MQ),
+        (48, feature::DISCARD),
+        (60, feature::WRITE_ZEROES),
+    ];
+    ENDS.into_iter().filter(|(end, _)| *end > len).fold(!0, |features, (_, missing)| features & !missing)
+}
+
+/// The space of a device of which nothing is known but its capacity, and its length.
+pub(crate) fn of_capacity(capacity_bytes: u64) -> ([u8; CONFIG_BYTES], usize) {
+    let mut bytes = [0; CONFIG_BYTES];
+    bytes[..8].copy_from_slice(&(capacity_bytes / SECTOR_BYTES).to_le_bytes());
+    (bytes, 8)
+}
+
 /// Most buffers of data in one of our requests: what a lease needs if the device takes no longer ones than 4 KiB.
 const SEGMENTS_MAX: u32 = 64;
 
@@ -22,7 +46,6 @@ pub(crate) struct BlkConfig {
     blk_size: u32,
     physical_block_exp: u8,
     opt_io_size: u32,
-    writeback: u8,
     num_queues: u16,
     max_discard_sectors: u32,
     max_write_zeroes_sectors: u32,
@@ -45,7 +68,6 @@ impl BlkConfig {
             physical_block_exp: bytes[24],
             alignment_offset: bytes[25],
             opt_io_size: u32_at(28),
-            writeback: bytes[32],
             num_queues: u16_at(34),
             max_discard_sectors: u32_at(36),
             discard_sector_alignment: u32_at(44),
@@ -147,16 +169,46 @@ impl BlkConfig {
                 fast_unmap: self.may_unmap(),
                 fast_no_unmap: false,
             }),
-            fua: false,
-            flush_needed: match self.has(feature::CONFIG_WCE) {
-                true => self.writeback != 0 && self.can_flush(),
-                false => self.can_flush(),
-            },
+            // The driver sends the flush after the write.
+            fua: true,
+            flush_needed: self.can_flush(),
             block_status: false,
             rotational: false,
             immediate: false,
         }
         .validate()
+    }
+
+    /// Whether a device with this configuration can take the place of one with `old`, whose capacity was `limits`'.
+    ///
+    /// # Errors
+    /// Why it cannot: the second half of a sentence.
+    pub(crate) fn replaces(&self, old: &BlkConfig, limits: &Limits) -> Result<(), String> {
+        let new = self.limits(false).map_err(|error| error.to_string())?;
+        let was = old.limits(false).map_err(|error| error.to_string())?;
+        let takes = |new: u64, old: u64| new == 0 || (old != 0 && new >= old);
+        let ranges = |new: Option<u64>, old: Option<u64>| match (new, old) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(new), Some(old)) => takes(new, old),
+        };
+        let discard = |limits: &Limits| limits.discard.map(|discard| discard.max_bytes);
+        let zeroes = |limits: &Limits| limits.write_zeroes.map(|zeroes| zeroes.max_bytes);
+        let checks = [
+            (new.request_alignment_bytes == was.request_alignment_bytes, "its blocks have another size"),
+            (new.capacity_bytes >= limits.capacity_bytes, "it is smaller"),
+            (!new.read_only || limits.read_only, "it is read-only"),
+            (self.can_flush() || !old.can_flush(), "it does not flush"),
+            (new.max_transfer_bytes >= was.max_transfer_bytes, "it takes only shorter requests"),
+            (takes(self.segment_bytes().into(), old.segment_bytes().into()), "it takes only shorter buffers"),
+            (ranges(discard(&new), discard(&was)), "it does not discard as much at a time"),
+            (ranges(zeroes(&new), zeroes(&was)), "it does not write as many zeroes at a time"),
+            (self.may_unmap() || !old.may_unmap(), "it does not unmap what is to be zeroes"),
+        ];
+        match checks.into_iter().find(|(holds, _)| !holds) {
+            Some((_, reason)) => Err(reason.into()),
+            None => Ok(()),
+        }
     }
 
     /// Longest read or write: whole blocks that fit into as many buffers as there may be.
@@ -226,6 +278,48 @@ mod tests {
         }
         let config = BlkConfig::decode(&bytes(&[(0, u32::MAX), (4, u32::MAX)]), 0);
         assert!(config.limits(false).is_err(), "capacity");
+    }
+
+    #[test]
+    fn what_lies_behind_the_end_belongs_to_no_feature() {
+        assert_eq!(features_within(CONFIG_BYTES), !0);
+        assert_eq!(!features_within(36), feature::DISCARD | feature::WRITE_ZEROES);
+        assert_eq!(features_within(8) & (feature::SIZE_MAX | feature::MQ), 0);
+        assert_ne!(features_within(8) & feature::FLUSH, 0, "it has no field");
+        let (bytes, len) = of_capacity(5 << 20);
+        let config = BlkConfig::decode(&bytes, features_within(len));
+        assert_eq!(config.limits(false).unwrap().capacity_bytes, 5 << 20);
+    }
+
+    #[test]
+    fn a_disk_is_replaced_by_its_like_only() {
+        let all =
+            feature::BLK_SIZE | feature::SIZE_MAX | feature::FLUSH | feature::DISCARD | feature::SEG_MAX;
+        let fields = [(0, 2048), (8, 65536), (12, 8), (20, 512), (36, 64)];
+        let old = BlkConfig::decode(&bytes(&fields), all);
+        let limits = old.limits(false).unwrap();
+        assert_eq!(old.replaces(&old, &limits), Ok(()));
+        let with = |at: usize, value: u32, features: u64| {
+            let mut fields = fields.to_vec();
+            fields.retain(|(place, _)| *place != at);
+            fields.push((at, value));
+            BlkConfig::decode(&bytes(&fields), features).replaces(&old, &limits)
+        };
+        assert_eq!(with(0, 4096, all), Ok(()), "it has grown");
+        assert_eq!(with(0, 2048, all & !feature::SIZE_MAX), Ok(()), "no limit is more than any");
+        for (at, value, features, reason) in [
+            (0, 2040, all, "smaller"),
+            (20, 4096, all, "blocks"),
+            (8, 4096, all, "shorter"),
+            (12, 2, all, "shorter"),
+            (36, 8, all, "discard"),
+            (0, 2048, all & !feature::DISCARD, "discard"),
+            (0, 2048, all & !feature::FLUSH, "flush"),
+            (0, 2048, all | feature::READ_ONLY, "read-only"),
+        ] {
+            let refusal = with(at, value, features).unwrap_err();
+            assert!(refusal.contains(reason), "{at} {value}: {refusal}");
+        }
     }
 
     #[test]

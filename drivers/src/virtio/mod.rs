@@ -7,7 +7,8 @@
 //! | `memory` | the memory of one queue that the device sees |
 //! | `ring` | the contract of a ring format; `split` is the split ring |
 //! | `serial` | asking the device who it is |
-//! | `queue` | requests of this crate to chains of buffers and back |
+//! | `device` | what the queues of a device share, and what becomes of it; `durability`: what is covered by a flush |
+//! | `queue` | requests of this crate to chains of buffers and back; `bell`: what its worker waits for |
 //!
 //! A transport (module `vhost_user`) negotiates features, gives the device memory and queues, and tells when it is
 //! gone. It knows nothing of requests; this module knows nothing of sockets or ioctls.
@@ -18,7 +19,10 @@
 //!
 //! The specification is "Virtual I/O Device (VIRTIO) Version 1.2"; sections are named in the modules.
 
+mod bell;
 pub(crate) mod config;
+pub(crate) mod device;
+mod durability;
 pub(crate) mod memory;
 pub(crate) mod queue;
 pub(crate) mod ring;

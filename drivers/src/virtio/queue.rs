@@ -2,21 +2,22 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::BlkConfig;
+use super::bell::Bell;
+use super::device::{Device, Facts, Parts, Step};
 use super::memory::QueueMemory;
-use super::ring::{Buffer, Lie, Ring, Used};
+use super::ring::{Buffer, Lie, Used};
 use super::spec::{SECTOR_BYTES, request, status};
 use crate::error::Errno;
-use crate::limits::Limits;
+use crate::mem::Lease;
 use crate::queue::{Queue, QueueDead};
 use crate::request::{Completion, Operation, Outcome, Request};
-use crate::slots::Slots;
-use crate::sys::eventfd::EventFd;
+use crate::slots::{Key, Slots};
+use crate::sys::mmap::MemoryFile;
 use crate::sys::poll;
 
 /// Most completions of one `reap`, so that a fast device does not keep its worker from everything else.
@@ -25,114 +26,151 @@ const REAP_BOUND: usize = 256;
 /// How long a queue that is dropped waits for what is with the device.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(10);
 
-/// What the queues of a device share.
+/// A request that the queue holds.
 #[derive(Debug)]
-pub(crate) struct Device {
-    /// What messages call it.
-    pub(crate) name: String,
-    pub(crate) config: BlkConfig,
-    pub(crate) limits: Limits,
-    /// What the device calls the beginning of the payload memory.
-    pub(crate) payload_address: u64,
-    dead: AtomicBool,
-    reason: Mutex<String>,
+struct Entry {
+    request: Request,
+    stage: Stage,
 }
 
-impl Device {
-    pub(crate) fn new(name: String, config: BlkConfig, limits: Limits, payload_address: u64) -> Device {
-        let (dead, reason) = (AtomicBool::new(false), Mutex::new(String::new()));
-        Device { name, config, limits, payload_address, dead, reason }
-    }
-
-    /// The device is gone: every queue fails what it holds, when it is woken.
-    pub(crate) fn die(&self, reason: &str) {
-        reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
-        self.dead.store(true, Ordering::Release);
-    }
-
-    /// Whether it is gone.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Acquire)
-    }
-
-    /// Why it is gone.
-    pub(crate) fn reason(&self) -> String {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// What of a request is with the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What it asks for.
+    Itself,
+    /// A flush, which ends this epoch: the request is one, or a write with FUA whose data the device has already.
+    Flush(u64),
 }
 
-/// What a queue is made of. Made where the device is, used on the thread of the queue.
-pub(crate) struct Parts {
-    pub(crate) ring: Box<dyn Ring + Send>,
-    pub(crate) memory: QueueMemory,
-    /// Tells the device of new chains.
-    pub(crate) kick: Arc<EventFd>,
-    /// The device tells of used chains.
-    pub(crate) call: Arc<EventFd>,
-    /// Used chains are looked for; the device never calls.
-    pub(crate) polled: bool,
+/// How the queue reaches the device.
+enum Tie {
+    Running(Parts),
+    /// Requests wait until there is a device again.
+    Suspended,
+    Dead(QueueDead),
 }
 
 /// One queue.
 pub(crate) struct BlkQueue {
     device: Arc<Device>,
-    parts: Parts,
-    slots: Slots<Request>,
+    index: usize,
+    tie: Tie,
+    bell: Bell,
+    /// The version of the device that the queue has followed, and notices of versions that it has taken.
+    seen: u64,
+    noticed: u64,
+    slots: Slots<Entry>,
     /// Finished without the device; fetched by the next `reap`.
     ready: Vec<Completion>,
+    /// Memory of requests that ended although the device may still write there.
+    withheld: Vec<Lease>,
     /// Memory for the chain of one request.
     chain: Vec<Buffer>,
     armed: bool,
-    dead: Option<QueueDead>,
     told_unanswered: bool,
     /// What keeps the device in service.
     _link: Arc<dyn Any + Send + Sync>,
 }
 
 impl BlkQueue {
-    pub(crate) fn new(device: Arc<Device>, parts: Parts, link: Arc<dyn Any + Send + Sync>) -> BlkQueue {
-        let slots = Slots::new(parts.ring.slots().into());
-        BlkQueue {
-            device,
-            parts,
-            slots,
+    /// Queue `index` of the device, which nobody else has.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(crate) fn new(
+        device: Arc<Device>,
+        index: usize,
+        link: Arc<dyn Any + Send + Sync>,
+    ) -> io::Result<BlkQueue> {
+        let mut queue = BlkQueue {
+            index,
+            tie: Tie::Suspended,
+            bell: Bell::new(device.notice(index))?,
+            seen: 0,
+            noticed: 1,
+            slots: Slots::new(device.slots.into()),
             ready: Vec::new(),
+            withheld: Vec::new(),
             chain: Vec::new(),
             armed: false,
-            dead: None,
             told_unanswered: false,
             _link: link,
-        }
+            device,
+        };
+        queue.follow();
+        Ok(queue)
+    }
+
+    fn is_polled(&self) -> bool {
+        self.index < self.device.facts.polled
     }
 
     /// Takes a request that has been checked. There is a slot for it.
     fn start(&mut self, request: Request) {
-        let flush_is_nothing =
-            matches!(request.operation, Operation::Flush) && !self.device.config.can_flush();
-        let is_empty = request.len == 0 && !matches!(request.operation, Operation::Flush);
+        let is_flush = matches!(request.operation, Operation::Flush);
+        let flush_is_nothing = is_flush && !self.device.facts.config.can_flush();
+        let is_empty = request.len == 0 && !is_flush;
         if flush_is_nothing || is_empty {
             return self.ready.push(request.complete(Ok(Outcome::Done)));
         }
-        let Ok(key) = self.slots.insert(request) else { return };
-        // There are no more slots than a `u16` counts.
-        let slot = key.index() as u16;
-        let Some(request) = self.slots.get_mut(key) else { return };
-        self.chain.clear();
-        build(&mut self.chain, &self.parts.memory, slot, request, &self.device);
-        self.parts.ring.add(slot, &self.chain);
+        let stage = first_stage(&request, &self.device);
+        if let Ok(key) = self.slots.insert(Entry { request, stage }) {
+            self.send(key);
+        }
     }
 
-    /// Judges a chain that the device has used.
-    fn ended(&mut self, used: Used) -> Option<Completion> {
+    /// Puts the chain for what a slot holds into the ring, if there is one.
+    fn send(&mut self, key: Key) {
+        let (Tie::Running(parts), Some(entry)) = (&mut self.tie, self.slots.get_mut(key)) else { return };
+        // There are no more slots than a `u16` counts.
+        let slot = key.index() as u16;
+        self.chain.clear();
+        build(&mut self.chain, &parts.memory, slot, entry, &self.device.facts);
+        parts.ring.add(slot, &self.chain);
+    }
+
+    /// Shows the device what was added.
+    fn publish(&mut self) {
+        if let Tie::Running(parts) = &mut self.tie
+            && parts.ring.publish()
+        {
+            parts.kick.signal();
+        }
+    }
+
+    /// Takes what the device has used, up to a bound.
+    ///
+    /// # Errors
+    /// What the device says is impossible.
+    fn take_used(&mut self, done: &mut Vec<Completion>) -> Result<(), Lie> {
+        for _ in 0..REAP_BOUND {
+            let Tie::Running(parts) = &mut self.tie else { break };
+            let Some(used) = parts.ring.next_used()? else { break };
+            let status = parts.memory.load_status(used.slot);
+            done.extend(self.ended(used, status));
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Judges a chain that the device has used. Nothing comes of it when the request has another stage.
+    fn ended(&mut self, used: Used, status: u8) -> Option<Completion> {
         let key = self.slots.key_at(used.slot.into())?;
-        let request = self.slots.remove(key)?;
-        let result = match self.parts.memory.load_status(used.slot) {
+        let entry = self.slots.get_mut(key)?;
+        let result = match status {
             // A device that has written less left somebody else's data in the lease.
-            status::OK if is_short(&request, used.written) => {
+            status::OK if is_short(entry, used.written) => {
                 self.tell_unanswered("says that a read succeeded, but has not written all of it");
                 Err(Errno::IO)
             }
-            status::OK => Ok(Outcome::Done),
+            status::OK => match next_stage(entry, &self.device) {
+                Some(stage) => {
+                    entry.stage = stage;
+                    self.send(key);
+                    return None;
+                }
+                None => Ok(Outcome::Done),
+            },
             status::UNSUPPORTED => Err(Errno::NOT_SUPPORTED),
             status::UNANSWERED => {
                 self.tell_unanswered("ended a request without a status");
@@ -140,43 +178,128 @@ impl BlkQueue {
             }
             _ => Err(Errno::IO),
         };
-        Some(request.complete(result))
+        Some(self.slots.remove(key)?.request.complete(result))
     }
 
     fn tell_unanswered(&mut self, what: &str) {
         if !std::mem::replace(&mut self.told_unanswered, true) {
-            tracing::warn!("{} {what}; such requests end with input/output errors", self.device.name);
+            tracing::warn!("{} {what}; such requests end with input/output errors", self.device.facts.name);
         }
     }
 
-    /// Ends everything. The device may still write to the memory it was lent, which is therefore given up.
-    fn fail(&mut self, reason: String) {
-        for request in self.slots.drain() {
-            self.ready.push(request.abandon_lease().complete(Err(Errno::IO)));
+    /// Does what the device's changes ask for.
+    fn follow(&mut self) {
+        if self.device.version() == self.seen {
+            return;
         }
-        self.dead = Some(QueueDead { reason });
+        // What the device had used before it went is taken first. If that is not as it should be, it is sent again.
+        let mut done = Vec::new();
+        let _ = self.take_used(&mut done);
+        self.ready.append(&mut done);
+        let order = self.device.order(self.index);
+        self.seen = order.version;
+        self.tie = Tie::Suspended;
+        // An eventfd that is watched can always be given up.
+        let _ = self.bell.listen_to(None);
+        if let Err(cause) = self.move_payload(&order.payload) {
+            let reason = format!("no memory for going on without {}: {cause}", self.device.facts.name);
+            return self.fail(reason, Memory::Theirs);
+        }
+        match order.step {
+            Step::Run(parts) => self.run(parts),
+            Step::Wait => {}
+            Step::Fail(reason) => self.fail(reason, Memory::Ours),
+        }
     }
 
-    fn fail_if_gone(&mut self) {
-        if self.dead.is_none() && self.device.is_dead() {
-            self.fail(self.device.reason());
+    /// Moves the share of this queue's worker to where the devices before have no access. What was withheld from
+    /// them is free then.
+    fn move_payload(&mut self, to: &Arc<MemoryFile>) -> io::Result<()> {
+        if self.device.region.move_share(self.index, to)? {
+            self.withheld.clear();
         }
+        Ok(())
     }
 
-    fn fail_for(&mut self, lie: &Lie) {
-        tracing::error!("{} is not to be trusted: {lie}", self.device.name);
-        self.fail(format!("{} broke the rules of the ring: {lie}", self.device.name));
+    /// Goes on with a device that knows nothing of what is in flight: all of it is sent, from the first stage on.
+    fn run(&mut self, parts: Parts) {
+        let call = if self.is_polled() { None } else { Some(parts.call.clone()) };
+        if let Err(cause) = self.bell.listen_to(call) {
+            let reason = format!("cannot wait for {}: {cause}", self.device.facts.name);
+            return self.fail(reason, Memory::Ours);
+        }
+        self.tie = Tie::Running(parts);
+        self.armed = false;
+        for key in self.slots.keys() {
+            if let Some(entry) = self.slots.get_mut(key) {
+                entry.stage = first_stage(&entry.request, &self.device);
+            }
+            self.send(key);
+        }
+        self.publish();
     }
+
+    /// Ends everything.
+    fn fail(&mut self, reason: String, memory: Memory) {
+        for entry in self.slots.drain() {
+            let request = match memory {
+                Memory::Ours => entry.request,
+                Memory::Theirs => {
+                    let (request, lease) = entry.request.without_lease();
+                    self.withheld.extend(lease);
+                    request
+                }
+            };
+            self.ready.push(request.complete(Err(Errno::IO)));
+        }
+        // An eventfd that is watched can always be given up.
+        let _ = self.bell.listen_to(None);
+        self.tie = Tie::Dead(QueueDead { reason });
+    }
+}
+
+/// Whether a device may still write to what was lent to it.
+#[derive(Clone, Copy, Debug)]
+enum Memory {
+    Ours,
+    Theirs,
+}
+
+/// What a request begins with.
+fn first_stage(request: &Request, device: &Device) -> Stage {
+    match request.operation {
+        Operation::Flush => Stage::Flush(device.durability.begin_flush()),
+        _ => Stage::Itself,
+    }
+}
+
+/// What follows the success of a request's stage.
+fn next_stage(entry: &Entry, device: &Device) -> Option<Stage> {
+    match (entry.stage, &entry.request.operation) {
+        (Stage::Flush(epoch), _) => device.durability.flushed(epoch),
+        (Stage::Itself, Operation::Write(_) | Operation::WriteZeroes) => {
+            device.durability.wrote();
+            if entry.request.flags.fua && device.facts.limits.flush_needed {
+                return Some(Stage::Flush(device.durability.begin_flush()));
+            }
+        }
+        (Stage::Itself, _) => {}
+    }
+    None
 }
 
 /// Whether a read has less than its data.
-fn is_short(request: &Request, written: u32) -> bool {
-    matches!(request.operation, Operation::Read(_)) && u64::from(written) < request.len
+fn is_short(entry: &Entry, written: u32) -> bool {
+    matches!(entry.request.operation, Operation::Read(_)) && u64::from(written) < entry.request.len
 }
 
 /// Writes header, status and range of a request into its slot, and lists the buffers of its chain.
-fn build(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16, request: &Request, device: &Device) {
+fn build(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16, entry: &Entry, device: &Facts) {
+    let request = &entry.request;
     let sector = request.offset / SECTOR_BYTES;
+    if let Stage::Flush(_) = entry.stage {
+        return build_flush(chain, memory, slot);
+    }
     let kind = match request.operation {
         Operation::Read(_) => request::IN,
         Operation::Write(_) => request::OUT,
@@ -210,6 +333,13 @@ fn build(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16, request: &Req
     chain.push(Buffer { address: memory.status_address(slot), len: 1, writable: true });
 }
 
+fn build_flush(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16) {
+    memory.store_header(slot, request::FLUSH, 0);
+    memory.store_status(slot, status::UNANSWERED);
+    chain.push(Buffer { address: memory.header_address(slot), len: request::HEADER_BYTES, writable: false });
+    chain.push(Buffer { address: memory.status_address(slot), len: 1, writable: true });
+}
+
 /// Lists payload in pieces that the device takes; `most` 0 means of any length.
 fn push_data(chain: &mut Vec<Buffer>, start: u64, len: u32, most: u32, writable: bool) {
     let most = if most == 0 { len } else { most };
@@ -223,43 +353,35 @@ fn push_data(chain: &mut Vec<Buffer>, start: u64, len: u32, most: u32, writable:
 
 impl Queue for BlkQueue {
     fn submit(&mut self, todo: &mut VecDeque<Request>) -> Result<(), QueueDead> {
-        self.fail_if_gone();
-        if let Some(dead) = &self.dead {
+        self.follow();
+        if let Tie::Dead(dead) = &self.tie {
             return Err(dead.clone());
         }
+        let limits = self.device.request_limits();
         while !self.slots.is_full()
             && let Some(request) = todo.pop_front()
         {
-            match request.check(&self.device.limits) {
+            match request.check(&limits) {
                 Ok(()) => self.start(request),
                 Err(errno) => self.ready.push(request.complete(Err(errno))),
             }
         }
-        if self.parts.ring.publish() {
-            self.parts.kick.signal();
-        }
+        self.publish();
         Ok(())
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        if std::mem::replace(&mut self.armed, false) {
-            self.parts.ring.disarm();
+        if let (true, Tie::Running(parts)) = (self.armed, &mut self.tie) {
+            parts.ring.disarm();
         }
+        self.armed = false;
         done.append(&mut self.ready);
-        if self.dead.is_none() {
-            for _ in 0..REAP_BOUND {
-                match self.parts.ring.next_used() {
-                    Ok(Some(used)) => done.extend(self.ended(used)),
-                    Ok(None) => break,
-                    Err(lie) => {
-                        self.fail_for(&lie);
-                        break;
-                    }
-                }
-            }
+        if let Err(lie) = self.take_used(done) {
+            tracing::error!("{} is not to be trusted: {lie}", self.device.facts.name);
+            let reason = format!("{} broke the rules of the ring: {lie}", self.device.facts.name);
+            self.fail(reason, Memory::Theirs);
         }
-        // What the device had used before it went is taken first.
-        self.fail_if_gone();
+        self.follow();
         done.append(&mut self.ready);
     }
 
@@ -268,24 +390,30 @@ impl Queue for BlkQueue {
     }
 
     fn is_dead(&self) -> bool {
-        self.dead.is_some()
+        matches!(self.tie, Tie::Dead(_))
     }
 
     fn event(&self) -> Option<BorrowedFd<'_>> {
-        if self.parts.polled { None } else { Some(self.parts.call.as_fd()) }
+        if self.is_polled() { None } else { Some(self.bell.as_fd()) }
     }
 
     fn arm(&mut self) -> bool {
-        if self.parts.polled {
+        if self.is_polled() {
             return self.in_flight() > 0;
         }
-        // First the event, then the look: what comes between the two signals again.
-        self.parts.call.reset();
-        if !self.ready.is_empty() || (self.dead.is_none() && self.device.is_dead()) {
+        // First the events, then the look: what comes between the two signals again.
+        self.bell.reset_call();
+        if self.noticed < self.seen {
+            self.noticed += self.bell.take_notices();
+        }
+        if !self.ready.is_empty() || self.device.version() != self.seen {
             return true;
         }
         self.armed = true;
-        self.parts.ring.arm()
+        match &mut self.tie {
+            Tie::Running(parts) => parts.ring.arm(),
+            Tie::Suspended | Tie::Dead(_) => false,
+        }
     }
 }
 
@@ -294,21 +422,28 @@ impl Drop for BlkQueue {
     fn drop(&mut self) {
         let started = Instant::now();
         let mut done = Vec::new();
-        while self.slots.len() > 0 && self.dead.is_none() && started.elapsed() < LONGEST_FAREWELL {
+        while let Tie::Running(_) = self.tie
+            && self.slots.len() > 0
+            && started.elapsed() < LONGEST_FAREWELL
+        {
             self.reap(&mut done);
             done.clear();
-            if self.slots.len() > 0 && self.dead.is_none() && !self.arm() {
+            if self.slots.len() > 0 && !self.arm() {
                 // A failure to wait means: look again, and judge by the clock.
-                let _ = poll::readable(self.parts.call.as_fd(), 100);
+                let _ = poll::readable(self.bell.as_fd(), 100);
             }
         }
-        if self.slots.len() > 0 {
+        if let Tie::Running(_) = self.tie
+            && self.slots.len() > 0
+        {
             tracing::error!(
                 "{} did not end {} requests; their memory is given up",
-                self.device.name,
+                self.device.facts.name,
                 self.slots.len()
             );
-            self.fail("the queue was closed".into());
+            self.fail("the queue was closed".into(), Memory::Theirs);
         }
+        // It stays on loan for ever: the device may still write there.
+        self.withheld.drain(..).for_each(std::mem::forget);
     }
 }

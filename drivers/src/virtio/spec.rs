@@ -15,8 +15,6 @@ pub(crate) mod feature {
     pub(crate) const FLUSH: u64 = 1 << 9;
     /// `topology`.
     pub(crate) const TOPOLOGY: u64 = 1 << 10;
-    /// `writeback` tells whether the cache is on.
-    pub(crate) const CONFIG_WCE: u64 = 1 << 11;
     /// `num_queues`.
     pub(crate) const MQ: u64 = 1 << 12;
     /// Discard requests.

@@ -263,8 +263,9 @@ impl Disk {
         happened |= self.submit();
         self.queue.reap(&mut self.done);
         let mut done = std::mem::take(&mut self.done);
-        if self.queue.is_dead() {
-            self.die("it was lost with what it held");
+        match self.queue.is_dead() {
+            true => self.die("it was lost with what it held"),
+            false => self.dead = false,
         }
         happened |= !done.is_empty();
         for completion in done.drain(..) {
@@ -281,12 +282,8 @@ impl Disk {
             return false;
         }
         let before = self.todo.len();
-        if !self.dead
-            && let Err(dead) = self.queue.submit(&mut self.todo)
-        {
+        if let Err(dead) = self.queue.submit(&mut self.todo) {
             self.die(&dead.reason);
-        }
-        if self.dead {
             for request in std::mem::take(&mut self.todo) {
                 let lease = match request.operation {
                     Operation::Read(lease) | Operation::Write(lease) => Some(lease),
@@ -299,8 +296,8 @@ impl Disk {
         self.todo.len() < before
     }
 
-    /// The queue is beyond use, and every request ends with an error. None may wait for a lease any more: what the
-    /// device held does not come back.
+    /// The queue is beyond use until its device comes back, and every request ends with an error. None may wait for a
+    /// lease meanwhile: what the device held does not come back.
     fn die(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.dead, true) {
             tracing::error!(

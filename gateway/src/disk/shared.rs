@@ -48,9 +48,10 @@ impl DiskShared {
         &self.mailboxes
     }
 
-    /// How many flushes have failed so far. A session whose own number is lower has writes that were lost.
+    /// How many flushes have failed so far, and how often writes were lost before one. A session whose own number is
+    /// lower has writes that were lost.
     pub(crate) fn flush_failures(&self) -> u64 {
-        self.flush_failures.load(Ordering::Acquire)
+        self.flush_failures.load(Ordering::Acquire) + self.device.losses()
     }
 
     /// Counts a failed flush; called before its failure is told to anybody.

@@ -7,6 +7,7 @@
 mod accept;
 mod captive;
 mod crew;
+mod events;
 mod pidfile;
 mod signals;
 mod stop;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::{DriverType, Error, Settings, StartOptions, Started, SystemOpener};
+use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
 
 use crate::net::listen::{Listen, Listeners};
 use crate::sys;
@@ -40,7 +41,8 @@ impl Device {
     /// # Errors
     /// What the driver says.
     pub(crate) fn start(&self) -> Result<Arc<dyn Started>, Error> {
-        self.driver.connect(&self.settings, &SystemOpener)?.start(&self.settings, self.options)
+        let opener: Arc<dyn Opener> = Arc::new(SystemOpener);
+        self.driver.connect(&self.settings, &opener)?.start(&self.settings, self.options)
     }
 }
 
@@ -98,6 +100,7 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
         plan.run.as_deref().map(|run| captive::command(run, listeners.address(), &plan.offer.name));
     announce(plan, &*device, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
+    events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
     let acceptors = Acceptors::start(listeners.take_sockets(), &crew, descriptors_max)?;
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
@@ -107,6 +110,7 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
     // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
     drop(listeners);
     acceptors.stop().await;
+    device.hurry();
     let code = tokio::select! {
         code = stop::stop(reason, &mut crew, &mut captive) => code,
         signal = signals.next() => {

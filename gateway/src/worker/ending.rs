@@ -99,10 +99,13 @@ impl Worker {
         self.disks.iter().map(|disk| disk.shared().flush_failures()).sum()
     }
 
-    /// Makes every write of this worker durable. The others do so for theirs.
+    /// Makes every write of this worker durable. The others do so for theirs. A device that is gone with nothing to
+    /// flush is left in peace.
     fn flush_disks(&mut self) {
         let session = Key::from_word(NOBODY);
-        for disk in self.disks.iter_mut().filter(|disk| !disk.limits().read_only) {
+        let is_gone = |disk: &Disk| disk.is_dead() && disk.shared().device().is_flushed();
+        let needs_flush = |disk: &&mut Disk| !(disk.limits().read_only || is_gone(disk));
+        for disk in self.disks.iter_mut().filter(needs_flush) {
             disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush });
         }
     }

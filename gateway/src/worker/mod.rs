@@ -199,6 +199,7 @@ impl Worker {
             return;
         };
         let disk = &mut self.disks[disk];
+        disk.shared().device().try_again();
         disk.refresh();
         self.buffer.count_parked(received.len());
         let key = self.sessions.insert_with(|key| Session::new(key, stream, transmission, disk, received));
@@ -237,7 +238,8 @@ impl Worker {
         let mut busy = false;
         for index in 0..self.disks.len() {
             let disk = &mut self.disks[index];
-            if disk.is_idle() {
+            // One that is dead is asked whether it still is.
+            if disk.is_idle() && !disk.is_dead() {
                 continue;
             }
             busy |= disk.turn();

@@ -1,0 +1,131 @@
+//! From a negotiated connection to queues that run: memory, rings, events, and the first request.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::link::{Link, Memory};
+use crate::error::Error;
+use crate::sys::eventfd::EventFd;
+use crate::sys::mmap::{Mapping, MemoryFile};
+use crate::sys::poll;
+use crate::virtio::SplitRing;
+use crate::virtio::device::Parts;
+use crate::virtio::memory::{Layout, QueueMemory};
+use crate::virtio::ring::Buffer;
+use crate::virtio::serial;
+use crate::virtio::spec::{feature, request};
+
+/// Where the device sees rings and payloads: anywhere but at 0, and apart.
+const RINGS_ADDRESS: u64 = 1 << 32;
+pub(super) const PAYLOAD_ADDRESS: u64 = 1 << 40;
+
+/// How long a device may take to tell its serial number.
+const SERIAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many queues there are, and of what kind. The same for every connection of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queues {
+    pub(super) count: usize,
+    /// The first so many of them are polled.
+    pub(super) polled: usize,
+    pub(super) layout: Layout,
+}
+
+/// Queues that run.
+pub(super) struct Service {
+    pub(super) parts: Vec<Parts>,
+    /// The device's serial number; empty if it has none.
+    pub(super) serial: String,
+}
+
+/// Gives the back-end new rings, new events and the memory of the payloads, starts the queues, and asks for the serial
+/// number on the first one, which shows that the back-end serves it.
+///
+/// # Errors
+/// The system has no memory or descriptors left, the back-end refuses something, or it does not answer.
+pub(super) fn start(
+    link: &mut Link,
+    name: &str,
+    queues: Queues,
+    payload: &MemoryFile,
+) -> Result<Service, Error> {
+    let rings =
+        Rings::new(queues).map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
+    let mut parts =
+        (0..queues.count).map(|index| rings.parts(index, link)).collect::<Result<Vec<_>, Error>>()?;
+    let memories = [
+        Memory { file: rings.file.as_fd(), len_bytes: rings.file.len_bytes(), address: RINGS_ADDRESS },
+        Memory { file: payload.as_fd(), len_bytes: payload.len_bytes(), address: PAYLOAD_ADDRESS },
+    ];
+    let given: Vec<(&QueueMemory, &EventFd, &EventFd)> =
+        parts.iter().map(|parts| (&parts.memory, &*parts.kick, &*parts.call)).collect();
+    link.start(&memories, &given)?;
+    let serial = rings.ask_serial(&mut parts[0], link, name)?;
+    Ok(Service { parts, serial })
+}
+
+/// The memory of all rings, with room for the answer to the first request behind them.
+struct Rings {
+    file: MemoryFile,
+    mapping: Arc<Mapping>,
+    queues: Queues,
+}
+
+impl Rings {
+    fn new(queues: Queues) -> std::io::Result<Rings> {
+        let len = queues.layout.len_bytes() * queues.count + request::ID_BYTES.next_multiple_of(4096);
+        let file = MemoryFile::new(c"gateway-rings", len)?;
+        let mapping = Arc::new(Mapping::of(&file)?);
+        Ok(Rings { file, mapping, queues })
+    }
+
+    fn parts(&self, index: usize, link: &Link) -> Result<Parts, Error> {
+        let layout = self.queues.layout;
+        let memory =
+            QueueMemory::new(self.mapping.clone(), index * layout.len_bytes(), RINGS_ADDRESS, layout);
+        let event = || EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause));
+        let ring = SplitRing::new(memory.clone(), link.has(feature::EVENT_IDX));
+        Ok(Parts { ring: Box::new(ring), memory, kick: event()?, call: event()? })
+    }
+
+    /// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none.
+    ///
+    /// # Errors
+    /// The device does not answer, or not by the rules: it could not be served.
+    fn ask_serial(&self, parts: &mut Parts, link: &Link, name: &str) -> Result<String, Error> {
+        let at = self.queues.layout.len_bytes() * self.queues.count;
+        let address = RINGS_ADDRESS + at as u64;
+        serial::ask(
+            &parts.memory,
+            &mut *parts.ring,
+            Buffer { address, len: request::ID_BYTES as u32, writable: true },
+        );
+        if parts.ring.publish() {
+            parts.kick.signal();
+        }
+        let started = Instant::now();
+        while started.elapsed() < SERIAL_PATIENCE {
+            match parts.ring.next_used() {
+                Ok(Some(_)) => {
+                    let Some(answer) = self.mapping.slice(at, request::ID_BYTES) else { break };
+                    return Ok(serial::answer(&parts.memory, &answer));
+                }
+                Ok(None) if parts.ring.arm() => {}
+                Ok(None) => {
+                    let files = [parts.call.as_fd(), link.socket.as_fd()];
+                    // A failure to wait means: look again, and judge by the clock.
+                    let ready = poll::first(&files, Some(Duration::from_millis(100)));
+                    if let Ok(Some(poll::Ready { index: 1, .. })) = ready {
+                        return Err(Error::device(format!("{name} is gone: it has closed the connection")));
+                    }
+                    parts.call.reset();
+                }
+                Err(lie) => return Err(Error::device(format!("{name} broke the rules of the ring: {lie}"))),
+            }
+        }
+        let seconds = SERIAL_PATIENCE.as_secs();
+        Err(Error::device(format!("{name} has not answered a request for {seconds} s"))
+            .hint("it is connected, but does not serve its queues"))
+    }
+}

@@ -1,0 +1,209 @@
+//! [`Device`]: what the queues of a device share, and how they learn what has become of it.
+//!
+//! A transport whose device can go and come back (vhost-user) keeps the device's *condition* here. A change raises the
+//! version, which every queue looks at whenever it is called, and rings the queues' notices. The queue then follows on
+//! its own thread: it takes what the device had finished, moves its share of the payload memory, and sends what is in
+//! flight to the new device or ends it.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::BlkConfig;
+use super::durability::Durability;
+use super::memory::QueueMemory;
+use super::ring::Ring;
+use crate::limits::Limits;
+use crate::mem::Region;
+use crate::sys::eventfd::EventFd;
+use crate::sys::mmap::MemoryFile;
+
+/// What a queue is made of. Made where the device is, used on the thread of the queue.
+pub(crate) struct Parts {
+    pub(crate) ring: Box<dyn Ring + Send>,
+    pub(crate) memory: QueueMemory,
+    /// Tells the device of new chains.
+    pub(crate) kick: Arc<EventFd>,
+    /// The device tells of used chains.
+    pub(crate) call: Arc<EventFd>,
+}
+
+/// What is known of a device before it runs, and stays.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// What messages call it.
+    pub(crate) name: String,
+    pub(crate) config: BlkConfig,
+    pub(crate) limits: Limits,
+    /// What the device calls the beginning of the payload memory.
+    pub(crate) payload_address: u64,
+    /// The first so many queues are polled: used chains are looked for, and the device never calls.
+    pub(crate) polled: usize,
+}
+
+/// A device in service.
+pub(crate) struct Device {
+    pub(crate) facts: Facts,
+    pub(crate) region: Arc<Region>,
+    pub(crate) durability: Durability,
+    /// Requests that each queue holds. Every device that takes this one's place has rings for as many.
+    pub(crate) slots: u16,
+    /// The capacity as the device tells it.
+    capacity_bytes: AtomicU64,
+    /// The largest it has been: clients that were told so may go on.
+    reach_bytes: AtomicU64,
+    version: AtomicU64,
+    state: Mutex<State>,
+    /// One per queue.
+    notices: Vec<Arc<EventFd>>,
+}
+
+struct State {
+    /// Where payloads are to lie.
+    payload: Arc<MemoryFile>,
+    condition: Condition,
+}
+
+/// How the device is.
+enum Condition {
+    /// It runs; each queue takes its parts once.
+    Running(Vec<Option<Parts>>),
+    /// Requests wait for it.
+    Suspended,
+    /// Requests fail, for this reason.
+    Dead(String),
+}
+
+impl Condition {
+    fn running(parts: Vec<Parts>) -> Condition {
+        Condition::Running(parts.into_iter().map(Some).collect())
+    }
+}
+
+/// What a queue has to follow.
+pub(crate) struct Order {
+    pub(crate) version: u64,
+    pub(crate) payload: Arc<MemoryFile>,
+    pub(crate) step: Step,
+}
+
+/// What has become of a queue's device.
+pub(crate) enum Step {
+    /// It runs on these parts.
+    Run(Parts),
+    /// Requests wait for it.
+    Wait,
+    /// Requests fail, for this reason.
+    Fail(String),
+}
+
+impl Device {
+    /// A device that runs, with the parts of its queues.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(crate) fn new(facts: Facts, region: Arc<Region>, parts: Vec<Parts>) -> io::Result<Device> {
+        let notices = parts.iter().map(|_| EventFd::new().map(Arc::new)).collect::<io::Result<_>>()?;
+        Ok(Device {
+            capacity_bytes: AtomicU64::new(facts.limits.capacity_bytes),
+            reach_bytes: AtomicU64::new(facts.limits.capacity_bytes),
+            durability: Durability::new(),
+            slots: parts.iter().map(|parts| parts.ring.slots()).min().unwrap_or(0),
+            // Above what a new queue has seen.
+            version: AtomicU64::new(1),
+            state: Mutex::new(State { payload: region.file(), condition: Condition::running(parts) }),
+            notices,
+            region,
+            facts,
+        })
+    }
+
+    /// The facts about the disk, with the capacity as it is now.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { capacity_bytes: self.capacity_bytes.load(Ordering::Acquire), ..self.facts.limits }
+    }
+
+    /// The facts that requests are checked against. A disk that shrank answers itself for what it has no more.
+    pub(crate) fn request_limits(&self) -> Limits {
+        Limits { capacity_bytes: self.reach_bytes.load(Ordering::Acquire), ..self.facts.limits }
+    }
+
+    /// The device tells another capacity. Returns whether that is news.
+    pub(crate) fn resize(&self, capacity_bytes: u64) -> bool {
+        self.reach_bytes.fetch_max(capacity_bytes, Ordering::AcqRel);
+        self.capacity_bytes.swap(capacity_bytes, Ordering::AcqRel) != capacity_bytes
+    }
+
+    /// A number that every change raises by one.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The notice of a queue: signalled once with every change.
+    pub(crate) fn notice(&self, queue: usize) -> Arc<EventFd> {
+        self.notices[queue].clone()
+    }
+
+    /// How many queues there are.
+    pub(crate) fn queues(&self) -> usize {
+        self.notices.len()
+    }
+
+    /// What a queue that has seen an older version has to do. Its parts are taken, so it is to ask once per version.
+    pub(crate) fn order(&self, queue: usize) -> Order {
+        let mut state = self.state();
+        let step = match &mut state.condition {
+            Condition::Running(parts) => match parts.get_mut(queue).and_then(Option::take) {
+                Some(parts) => Step::Run(parts),
+                None => Step::Fail(format!("queue {queue} of {} is in use", self.facts.name)),
+            },
+            Condition::Suspended => Step::Wait,
+            Condition::Dead(reason) => Step::Fail(reason.clone()),
+        };
+        Order { version: self.version(), payload: state.payload.clone(), step }
+    }
+
+    /// The device is gone; requests wait until another one takes its place. The old one may still have the memory, so
+    /// payloads move to new memory.
+    ///
+    /// # Errors
+    /// There is no memory; the device is dead then.
+    pub(crate) fn suspend(&self) -> io::Result<()> {
+        let renewed = self.region.renew();
+        self.change(|state| match &renewed {
+            Ok(file) => *state = State { payload: file.clone(), condition: Condition::Suspended },
+            Err(cause) => {
+                let reason = format!("no memory for going on without {}: {cause}", self.facts.name);
+                state.condition = Condition::Dead(reason);
+            }
+        });
+        renewed.map(|_| ())
+    }
+
+    /// Another device has taken the place of the one that is gone.
+    pub(crate) fn resume(&self, parts: Vec<Parts>) {
+        self.change(|state| state.condition = Condition::running(parts));
+    }
+
+    /// Nobody waits for the device any more.
+    pub(crate) fn die(&self, reason: &str) {
+        self.change(|state| state.condition = Condition::Dead(reason.to_owned()));
+    }
+
+    /// Whether nobody waits for the device any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state().condition, Condition::Dead(_))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        self.version.fetch_add(1, Ordering::AcqRel);
+        drop(state);
+        self.notices.iter().for_each(|notice| notice.signal());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
