@@ -17,7 +17,7 @@ use crate::property::{self, Extra, Settings, Value};
 use crate::queue::Queue;
 use crate::virtio::config::BlkConfig;
 use crate::virtio::device::{Device, Facts};
-use crate::virtio::memory::Layout;
+use crate::virtio::memory::{Format, Layout};
 use crate::virtio::queue::BlkQueue;
 use crate::virtio::spec::feature;
 
@@ -71,8 +71,8 @@ impl VhostUserConnected {
         };
         // Header and status besides the data.
         let segments = u16::try_from(self.link.config.segments()).unwrap_or(u16::MAX).min(size - 2);
-        let layout =
-            Layout { size, chain_max: segments.max(1) + 2, indirect: self.link.has(feature::INDIRECT_DESC) };
+        let indirect = self.link.has(feature::INDIRECT_DESC);
+        let layout = Layout { format: Format::Split, size, chain_max: segments.max(1) + 2, indirect };
         let count = settings.count("num-queues").unwrap_or(workers);
         if settings.count("num-queues").is_some_and(|wanted| wanted > self.link.queues) {
             let (name, most) = (self.address.name(), self.link.queues);
@@ -118,7 +118,7 @@ impl Connected for VhostUserConnected {
     }
 
     fn property(&self, name: &str) -> Option<Value> {
-        let layout = Layout { size: DEFAULT_QUEUE_SIZE, chain_max: 3, indirect: true };
+        let layout = Layout { format: Format::Split, size: DEFAULT_QUEUE_SIZE, chain_max: 3, indirect: true };
         self.view(Queues { count: 1, polled: 0, layout }, "").property(&self.limits, name)
     }
 

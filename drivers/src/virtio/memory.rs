@@ -10,6 +10,8 @@ use crate::sys::mmap::Mapping;
 
 /// Bytes of a descriptor.
 pub(super) const DESCRIPTOR_BYTES: usize = 16;
+/// Bytes of an event suppression structure of a packed ring.
+const SUPPRESSION_BYTES: usize = 4;
 
 /// Where things are in the memory of a slot.
 const HEADER_AT: usize = 0;
@@ -17,10 +19,24 @@ const RANGE_AT: usize = HEADER_AT + request::HEADER_BYTES as usize;
 const STATUS_AT: usize = RANGE_AT + request::RANGE_BYTES as usize;
 const TABLE_AT: usize = STATUS_AT + 16;
 
+/// Alignment of the areas: more than any needs, so that no two share a cache line.
+const AREA_ALIGNMENT: usize = 64;
+
+/// What kind of ring a queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Descriptor table, available ring, used ring (VIRTIO 1.2, section 2.7 "Split Virtqueues").
+    Split,
+    /// One ring of descriptors, two event suppression structures (section 2.8 "Packed Virtqueues").
+    #[allow(dead_code, reason = "no transport negotiates it yet; tests make it")]
+    Packed,
+}
+
 /// Sizes of a queue, from which all offsets follow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
-    /// Entries of the ring, a power of two.
+    pub(crate) format: Format,
+    /// Entries of the ring, at most 32768; a power of two if it is split.
     pub(crate) size: u16,
     /// Most buffers of a chain.
     pub(crate) chain_max: u16,
@@ -29,22 +45,30 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Requests that can be with the device at a time.
+    /// Requests that can be with the device at a time, whatever the lengths of their chains.
     pub(crate) fn slots(&self) -> u16 {
         if self.indirect { self.size } else { self.size / self.chain_max }
     }
 
     fn driver_area_at(&self) -> usize {
-        DESCRIPTOR_BYTES * usize::from(self.size)
+        (DESCRIPTOR_BYTES * usize::from(self.size)).next_multiple_of(AREA_ALIGNMENT)
     }
 
     fn device_area_at(&self) -> usize {
-        // Flags, index, a word for each entry, and the event word.
-        (self.driver_area_at() + 6 + 2 * usize::from(self.size)).next_multiple_of(64)
+        let len = match self.format {
+            // Flags, index, a word for each entry, and the event word.
+            Format::Split => 6 + 2 * usize::from(self.size),
+            Format::Packed => SUPPRESSION_BYTES,
+        };
+        (self.driver_area_at() + len).next_multiple_of(AREA_ALIGNMENT)
     }
 
     fn slots_at(&self) -> usize {
-        (self.device_area_at() + 6 + 8 * usize::from(self.size)).next_multiple_of(64)
+        let len = match self.format {
+            Format::Split => 6 + 8 * usize::from(self.size),
+            Format::Packed => SUPPRESSION_BYTES,
+        };
+        (self.device_area_at() + len).next_multiple_of(AREA_ALIGNMENT)
     }
 
     fn slot_bytes(&self) -> usize {
@@ -123,12 +147,12 @@ impl QueueMemory {
         (word(at), word(at + 4))
     }
 
-    /// Writes descriptor `index` of the table at `at`.
+    /// Writes the descriptor at `at`.
     fn store_descriptor(&self, at: usize, descriptor: &Descriptor) {
         self.store(at, descriptor.address.to_le(), Ordering::Relaxed);
         self.store(at + 8, descriptor.len.to_le(), Ordering::Relaxed);
-        self.store(at + 12, descriptor.flags.to_le(), Ordering::Relaxed);
-        self.store(at + 14, descriptor.next.to_le(), Ordering::Relaxed);
+        self.store(at + 12, descriptor.words[0].to_le(), Ordering::Relaxed);
+        self.store(at + 14, descriptor.words[1].to_le(), Ordering::Relaxed);
     }
 
     /// Writes a descriptor of the ring.
@@ -199,32 +223,94 @@ impl QueueMemory {
     }
 }
 
-/// A descriptor as it lies in a table (VIRTIO 1.2, section 2.7.5 "The Virtqueue Descriptor Table").
+/// What the packed ring has of its own.
+impl QueueMemory {
+    /// Writes all of a descriptor of the ring but its flags.
+    pub(super) fn store_packed_body(&self, index: u16, address: u64, len: u32, id: u16) {
+        let at = DESCRIPTOR_BYTES * usize::from(index);
+        self.store(at, address.to_le(), Ordering::Relaxed);
+        self.store(at + 8, len.to_le(), Ordering::Relaxed);
+        self.store(at + 12, id.to_le(), Ordering::Relaxed);
+    }
+
+    /// Writes the flags of a descriptor of the ring.
+    pub(super) fn store_packed_flags(&self, index: u16, flags: u16, order: Ordering) {
+        self.store(DESCRIPTOR_BYTES * usize::from(index) + 14, flags.to_le(), order);
+    }
+
+    /// Flags of a descriptor of the ring.
+    pub(super) fn load_packed_flags(&self, index: u16, order: Ordering) -> u16 {
+        u16::from_le(self.load(DESCRIPTOR_BYTES * usize::from(index) + 14, order))
+    }
+
+    /// Buffer id and length of a descriptor of the ring.
+    pub(super) fn load_packed_used(&self, index: u16) -> (u16, u32) {
+        let at = DESCRIPTOR_BYTES * usize::from(index);
+        let len = u32::from_le(self.load(at + 8, Ordering::Relaxed));
+        (u16::from_le(self.load(at + 12, Ordering::Relaxed)), len)
+    }
+
+    /// Writes the driver's event suppression structure at once: where, and flags.
+    pub(super) fn store_driver_suppression(&self, place: u16, flags: u16) {
+        let value = u32::from(flags) << 16 | u32::from(place);
+        self.store(self.layout.driver_area_at(), value.to_le(), Ordering::Relaxed);
+    }
+
+    /// The device's event suppression structure: where, and flags.
+    pub(super) fn load_device_suppression(&self) -> (u16, u16) {
+        let value = u32::from_le(self.load(self.layout.device_area_at(), Ordering::Relaxed));
+        (value as u16, (value >> 16) as u16)
+    }
+}
+
+/// A descriptor as it lies in a table. The formats differ in its last two words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptor {
-    pub(super) address: u64,
-    pub(super) len: u32,
-    pub(super) flags: u16,
-    pub(super) next: u16,
+    address: u64,
+    len: u32,
+    words: [u16; 2],
+}
+
+impl Descriptor {
+    /// One of a split ring (VIRTIO 1.2, section 2.7.5 "The Virtqueue Descriptor Table").
+    pub(super) fn split(address: u64, len: u32, flags: u16, next: u16) -> Descriptor {
+        Descriptor { address, len, words: [flags, next] }
+    }
+
+    /// One of an indirect table of a packed ring, where the buffer id is reserved (section 2.8.7 "Indirect Flag:
+    /// Scatter-Gather Support").
+    pub(super) fn packed(address: u64, len: u32, flags: u16) -> Descriptor {
+        Descriptor { address, len, words: [0, flags] }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn check(layout: Layout) {
+        let entries = usize::from(layout.size);
+        let (driver_len, device_len) = match layout.format {
+            Format::Split => (6 + 2 * entries, 6 + 8 * entries),
+            Format::Packed => (4, 4),
+        };
+        assert!(layout.driver_area_at() >= 16 * entries && layout.driver_area_at().is_multiple_of(4));
+        assert!(layout.device_area_at() >= layout.driver_area_at() + driver_len);
+        assert!(layout.device_area_at().is_multiple_of(4));
+        assert!(layout.slots_at() >= layout.device_area_at() + device_len);
+        assert!(layout.slot_bytes().is_multiple_of(16), "tables are aligned as descriptors are");
+        let slots = usize::from(layout.slots());
+        assert!(slots > 0 && layout.slots_at() + slots * layout.slot_bytes() <= layout.len_bytes());
+    }
+
     #[test]
     fn areas_are_aligned_and_do_not_overlap() {
         for indirect in [false, true] {
             for size in [4, 8, 256, 1024, 32768] {
-                let layout = Layout { size, chain_max: 4, indirect };
-                let entries = usize::from(size);
-                assert!(layout.driver_area_at() >= 16 * entries && layout.driver_area_at().is_multiple_of(2));
-                assert!(layout.device_area_at() >= layout.driver_area_at() + 6 + 2 * entries);
-                assert!(layout.device_area_at().is_multiple_of(4));
-                assert!(layout.slots_at() >= layout.device_area_at() + 6 + 8 * entries);
-                assert!(layout.slot_bytes().is_multiple_of(16), "tables are aligned as descriptors are");
-                let slots = usize::from(layout.slots());
-                assert!(slots > 0 && layout.slots_at() + slots * layout.slot_bytes() <= layout.len_bytes());
+                check(Layout { format: Format::Split, size, chain_max: 4, indirect });
+            }
+            for size in [4, 5, 7, 100, 256, 1023, 32768] {
+                check(Layout { format: Format::Packed, size, chain_max: 4, indirect });
             }
         }
     }

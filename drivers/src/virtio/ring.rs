@@ -1,5 +1,9 @@
 //! [`Ring`]: what the block driver asks of a ring format.
 
+use super::memory::{Format, QueueMemory};
+use super::packed::PackedRing;
+use super::split::SplitRing;
+
 /// A piece of memory in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffer {
@@ -47,6 +51,16 @@ pub(crate) trait Ring {
 
     /// Asks not to be called.
     fn disarm(&mut self);
+}
+
+/// The ring that the layout of `memory` is made for, in fresh memory, all zeroes. `event_idx`: the feature was
+/// negotiated.
+#[allow(dead_code, reason = "no transport chooses yet; tests do")]
+pub(crate) fn new_ring(memory: QueueMemory, event_idx: bool) -> Box<dyn Ring + Send> {
+    match memory.layout.format {
+        Format::Split => Box::new(SplitRing::new(memory, event_idx)),
+        Format::Packed => Box::new(PackedRing::new(memory, event_idx)),
+    }
 }
 
 /// Whether whoever wants to be notified at `event` is to be, now that the index went from `old` to `new` (VIRTIO 1.2,

@@ -27,6 +27,9 @@ pub(crate) mod feature {
     pub(crate) const EVENT_IDX: u64 = 1 << 29;
     /// The device follows version 1 of the specification.
     pub(crate) const VERSION_1: u64 = 1 << 32;
+    /// Queues are packed.
+    #[allow(dead_code, reason = "no transport negotiates it yet")]
+    pub(crate) const RING_PACKED: u64 = 1 << 34;
 }
 
 /// Types of requests (section 5.2.6 "Device Operation").
@@ -66,6 +69,27 @@ pub(crate) mod split {
     pub(crate) const AVAIL_NO_INTERRUPT: u16 = 1;
     /// In the device area: do not kick.
     pub(crate) const USED_NO_NOTIFY: u16 = 1;
+}
+
+/// Flags of the packed ring (section 2.8 "Packed Virtqueues").
+pub(crate) mod packed {
+    pub(crate) const DESC_NEXT: u16 = 1;
+    pub(crate) const DESC_WRITE: u16 = 2;
+    pub(crate) const DESC_INDIRECT: u16 = 4;
+    /// Made available in this lap of the ring, if it is the driver's wrap counter.
+    pub(crate) const DESC_AVAIL: u16 = 1 << 7;
+    /// Used in this lap of the ring, if it is the device's wrap counter.
+    pub(crate) const DESC_USED: u16 = 1 << 15;
+    /// In an event suppression structure: notify of everything.
+    pub(crate) const EVENT_ENABLE: u16 = 0;
+    /// Notify of nothing.
+    pub(crate) const EVENT_DISABLE: u16 = 1;
+    /// Notify of one descriptor; only with [`super::feature::EVENT_IDX`].
+    pub(crate) const EVENT_DESC: u16 = 2;
+    /// All bits of the event flags; the others are reserved.
+    pub(crate) const EVENT_MASK: u16 = 3;
+    /// The wrap counter beside the place of an event.
+    pub(crate) const EVENT_WRAP: u16 = 1 << 15;
 }
 
 /// Every offset and length of the protocol is in units of this many bytes, whatever the block size (section 5.2.4).

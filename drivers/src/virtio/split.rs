@@ -99,7 +99,7 @@ impl Ring for SplitRing {
             let flags = if buffer.writable { split::DESC_WRITE } else { 0 }
                 | if is_last { 0 } else { split::DESC_NEXT };
             let next = if is_last { 0 } else { first + index + 1 };
-            let descriptor = Descriptor { address: buffer.address, len: buffer.len, flags, next };
+            let descriptor = Descriptor::split(buffer.address, buffer.len, flags, next);
             if layout.indirect {
                 self.memory.store_table_descriptor(slot, index, &descriptor);
             } else {
@@ -109,7 +109,7 @@ impl Ring for SplitRing {
         if layout.indirect {
             let address = self.memory.table_address(slot);
             let len = (chain.len() * DESCRIPTOR_BYTES) as u32;
-            let descriptor = Descriptor { address, len, flags: split::DESC_INDIRECT, next: 0 };
+            let descriptor = Descriptor::split(address, len, split::DESC_INDIRECT, 0);
             self.memory.store_ring_descriptor(head, &descriptor);
         }
         let at = RING + usize::from(self.added & self.mask());
