@@ -1,4 +1,4 @@
-//! For tests: the conformance suite every driver must pass, and a driver that makes faults.
+//! For tests: the conformance suite every driver must pass, a driver that makes faults, and both sides of a virtqueue.
 //!
 //! The suite knows a driver only by the contract of this crate. A driver comes with a [`Fixture`], which makes a fresh
 //! disk of a given size; [`conformance`] runs every check of [`CHECKS`] on it and fails with the names of those that
@@ -6,8 +6,10 @@
 
 mod checks;
 pub mod client;
+pub mod device_ring;
 pub mod faulty;
 pub mod random;
+pub mod rings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
