@@ -30,7 +30,7 @@ fn every_target_has_its_program() {
 #[test]
 fn seeds_are_in_their_corpora() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for (target, name, bytes) in fuzz::nbd::seeds::all() {
+    for (target, name, bytes) in fuzz::seeds() {
         let path = corpora.join(target).join(&name);
         let found = std::fs::read(&path).ok();
         assert_eq!(found, Some(bytes), "{}: run `cargo run --example seeds` here", path.display());

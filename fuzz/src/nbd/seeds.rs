@@ -1,4 +1,4 @@
-//! First inputs of each target, one for each path worth starting from; `cargo run --example seeds` writes them.
+//! First inputs of each target, one for each path worth starting from.
 
 use nbd::client::header_for;
 use nbd::option::{Info, InfoRequest, MetaContext, MetaRequest, OptionHeader, OptionReplyHeader};
@@ -6,9 +6,7 @@ use nbd::wire::{TransmissionFlags, info, opt, rep};
 use nbd::{BlockSizes, Command, Cookie, Errno, Extent, ReplyMode, Request, StatusQuery};
 
 use super::session;
-
-/// One input: target, name, bytes.
-pub type Seed = (&'static str, String, Vec<u8>);
+use crate::Seed;
 
 const MODES: [ReplyMode; 3] = [ReplyMode::Simple, ReplyMode::Structured, ReplyMode::Extended];
 
