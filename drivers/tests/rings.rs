@@ -4,11 +4,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use drivers::testing::device_ring::{Chain, DeviceRing, Element};
+use drivers::testing::device_ring::{Chain, DeviceMemory as _, DeviceRing, Element};
 use drivers::testing::rings::{DriverRing, RingMemory, Shape};
 use proptest::prelude::*;
 
@@ -426,6 +427,93 @@ fn no_notification_is_lost_between_threads() {
             for size in [1, 2, 16] {
                 race(Shape { packed, size, chain_max: 1, indirect: false, event_idx }, 30_000);
             }
+        }
+    }
+}
+
+/// Two threads that go on only together.
+#[derive(Default)]
+struct Meeting(AtomicU32);
+
+impl Meeting {
+    fn meet(&self, round: &mut u32) {
+        *round += 1;
+        self.0.fetch_add(1, Ordering::AcqRel);
+        let (started, mut looks) = (Instant::now(), 0);
+        while self.0.load(Ordering::Acquire) < 2 * *round {
+            looks += 1;
+            std::hint::spin_loop();
+            if looks % 1000 == 0 {
+                // Where there is one core only, the other thread has to come by.
+                thread::yield_now();
+                assert!(started.elapsed() < PATIENCE, "the other thread is gone");
+            }
+        }
+    }
+}
+
+/// A little time, which changes from round to round.
+fn linger(round: u32, step: u32) {
+    (0..round / step % 32).for_each(|_| std::hint::spin_loop());
+}
+
+/// Both sides look at each other at the same moment, again and again: one of them must see what the other did. Before
+/// each time both read what the other is going to write, so that no write is done at once.
+fn collide(shape: Shape, rounds: u32) {
+    let mut driver = DriverRing::new(shape).unwrap();
+    let (mut device, memory, areas) = (driver.device(), driver.memory(), driver.setup().areas);
+    let read = |address| memory.slice(address, 4).unwrap().copy_to(&mut [0_u8; 4][..]);
+    let (meeting, seen) = (Meeting::default(), AtomicBool::new(false));
+    let mut missed = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            for turn in 0..rounds {
+                device.refuse_kick(&memory).unwrap();
+                meeting.meet(&mut round);
+                assert_eq!(device.pop(&memory), Ok(None));
+                meeting.meet(&mut round);
+                linger(turn, 1);
+                seen.store(device.ask_kick(&memory).unwrap(), Ordering::Relaxed);
+                meeting.meet(&mut round);
+                let chain = device.pop(&memory).unwrap().unwrap();
+                read(areas.driver);
+                meeting.meet(&mut round);
+                linger(turn, 1);
+                device.push(&memory, &chain, 1).unwrap();
+                seen.store(device.is_call_wanted(&memory).unwrap(), Ordering::Relaxed);
+                meeting.meet(&mut round);
+            }
+        });
+        let mut round = 0;
+        for turn in 0..rounds {
+            driver.add(0, &[Element { address: 8, len: 8, writable: true }]);
+            meeting.meet(&mut round);
+            read(areas.device);
+            meeting.meet(&mut round);
+            linger(turn, 32);
+            let kicked = driver.publish();
+            meeting.meet(&mut round);
+            let kicked = kicked || seen.load(Ordering::Relaxed);
+            assert_eq!(driver.next_used(), Ok(None));
+            meeting.meet(&mut round);
+            linger(turn, 32);
+            let is_there = driver.arm();
+            meeting.meet(&mut round);
+            let called = is_there || seen.load(Ordering::Relaxed);
+            missed += u32::from(!kicked) + u32::from(!called);
+            assert_eq!(driver.next_used(), Ok(Some((0, 1))));
+            driver.disarm();
+        }
+    });
+    assert_eq!(missed, 0, "of {rounds} rounds, {shape:?}");
+}
+
+#[test]
+fn of_two_sides_that_look_at_the_same_moment_one_sees_the_other() {
+    for packed in [false, true] {
+        for event_idx in [false, true] {
+            collide(Shape { packed, size: 4, chain_max: 1, indirect: false, event_idx }, 100_000);
         }
     }
 }
