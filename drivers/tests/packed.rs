@@ -89,7 +89,6 @@ fn split_rings_of_the_same_back_end_conform() {
 }
 
 #[test]
-#[ignore = "the driver does not negotiate it yet"]
 fn the_packed_ring_is_negotiated_where_it_is_offered() {
     let backend = Backend::start(Kind::default());
     let _device = connect(&backend, &[], 1);

@@ -72,7 +72,8 @@ impl VhostUserConnected {
         // Header and status besides the data.
         let segments = u16::try_from(self.link.config.segments()).unwrap_or(u16::MAX).min(size - 2);
         let indirect = self.link.has(feature::INDIRECT_DESC);
-        let layout = Layout { format: Format::Split, size, chain_max: segments.max(1) + 2, indirect };
+        let format = if self.link.has(feature::RING_PACKED) { Format::Packed } else { Format::Split };
+        let layout = Layout { format, size, chain_max: segments.max(1) + 2, indirect };
         let count = settings.count("num-queues").unwrap_or(workers);
         if settings.count("num-queues").is_some_and(|wanted| wanted > self.link.queues) {
             let (name, most) = (self.address.name(), self.link.queues);

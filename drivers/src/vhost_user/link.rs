@@ -11,6 +11,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 
 use super::changes::Changes;
 use super::deadline::within;
+use super::message::{self, PACKED_START};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig, CONFIG_BYTES};
@@ -36,11 +37,12 @@ const FEATURES: u64 = feature::SIZE_MAX
     | feature::WRITE_ZEROES
     | feature::INDIRECT_DESC
     | feature::EVENT_IDX
+    | feature::RING_PACKED
     | feature::VERSION_1
     | PROTOCOL_FEATURES;
 
 /// Features on which the memory of a queue depends.
-pub(super) const LAYOUT_FEATURES: u64 = feature::INDIRECT_DESC;
+pub(super) const LAYOUT_FEATURES: u64 = feature::INDIRECT_DESC | feature::RING_PACKED;
 
 /// A stretch of memory that the back-end gets.
 pub(super) struct Memory<'a> {
@@ -68,6 +70,8 @@ pub(super) struct Link {
     /// What messages call it.
     name: String,
     pub(super) features: u64,
+    /// Every message is answered.
+    has_acks: bool,
     pub(super) config: BlkConfig,
     /// Most queues.
     pub(super) queues: usize,
@@ -88,8 +92,9 @@ impl Link {
         let stream = socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause))?;
         let mut frontend = Frontend::from_stream(stream, 1);
         let negotiated = within(PATIENCE, &socket, || negotiate(&mut frontend, name, terms));
-        let Negotiated { features, config, queues, changes } = negotiated.ok_or_else(|| silent(name))??;
-        Ok(Link { frontend, socket, changes, name: name.to_owned(), features, config, queues })
+        let Negotiated { features, has_acks, config, queues, changes } =
+            negotiated.ok_or_else(|| silent(name))??;
+        Ok(Link { frontend, socket, changes, name: name.to_owned(), features, has_acks, config, queues })
     }
 
     /// Whether a feature was negotiated.
@@ -137,9 +142,72 @@ impl Link {
         memories: &[Memory<'_>],
         queues: &[(&QueueMemory, &EventFd, &EventFd)],
     ) -> Result<(), Error> {
-        let Link { frontend, socket, name, features, .. } = self;
-        let talk = || start(frontend, name, *features, memories, queues);
-        within(PATIENCE, socket, talk).ok_or_else(|| silent(&self.name))?
+        let socket = self
+            .socket
+            .try_clone()
+            .map_err(|cause| Error::system(format!("talk to {}", self.name), &cause))?;
+        within(PATIENCE, &socket, || self.start_all(memories, queues)).ok_or_else(|| silent(&self.name))?
+    }
+
+    fn start_all(
+        &mut self,
+        memories: &[Memory<'_>],
+        queues: &[(&QueueMemory, &EventFd, &EventFd)],
+    ) -> Result<(), Error> {
+        let table: Vec<VhostUserMemoryRegionInfo> = memories.iter().map(region).collect();
+        let done = self.frontend.set_mem_table(&table);
+        done.map_err(|cause| failed(&self.name, "set the memory", &cause))?;
+        for (index, (memory, kick, call)) in queues.iter().enumerate() {
+            self.start_queue(index, memory, kick, call)?;
+        }
+        // Without protocol features queues start by themselves.
+        if self.features & PROTOCOL_FEATURES != 0 {
+            for index in 0..queues.len() {
+                let done = self.frontend.set_vring_enable(index, true);
+                done.map_err(|cause| failed(&self.name, "enable a queue", &cause))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_queue(
+        &mut self,
+        index: usize,
+        memory: &QueueMemory,
+        kick: &EventFd,
+        call: &EventFd,
+    ) -> Result<(), Error> {
+        let Link { frontend, name, .. } = self;
+        let step = |what: &'static str| {
+            let name = &*name;
+            move |cause: vhost::Error| failed(name, what, &cause)
+        };
+        let event = |event: &EventFd| {
+            event.for_vhost().map_err(|cause| Error::system(format!("hand an event to {name}"), &cause))
+        };
+        let (descriptors, driver_area, device_area) = memory.areas();
+        let size = memory.size();
+        frontend.set_vring_num(index, size).map_err(|cause| {
+            failed(name, "set the size of a queue", &cause).hint(format!("try a queue-size below {size}"))
+        })?;
+        // The crate's message has room for the position in a split ring only.
+        let based = match self.features & feature::RING_PACKED {
+            0 => frontend.set_vring_base(index, 0),
+            _ => message::set_vring_base(&self.socket, index as u32, PACKED_START, self.has_acks),
+        };
+        based.map_err(step("set the start of a queue"))?;
+        let addresses = VringConfigData {
+            queue_max_size: size,
+            queue_size: size,
+            flags: 0,
+            desc_table_addr: descriptors,
+            used_ring_addr: device_area,
+            avail_ring_addr: driver_area,
+            log_addr: None,
+        };
+        frontend.set_vring_addr(index, &addresses).map_err(step("set the addresses of a queue"))?;
+        frontend.set_vring_call(index, &event(call)?).map_err(step("set the call of a queue"))?;
+        frontend.set_vring_kick(index, &event(kick)?).map_err(step("set the kick of a queue"))
     }
 }
 
@@ -172,6 +240,7 @@ pub(super) fn failed(name: &str, what: &str, cause: &vhost::Error) -> Error {
 /// What came out of a negotiation.
 struct Negotiated {
     features: u64,
+    has_acks: bool,
     config: BlkConfig,
     queues: usize,
     changes: Option<Changes>,
@@ -214,7 +283,8 @@ fn negotiate(frontend: &mut Frontend, name: &str, terms: Terms) -> Result<Negoti
         false => None,
     };
     let queues = queues.min(config.queues().into()).max(1);
-    Ok(Negotiated { features, config, queues: usize::try_from(queues).unwrap_or(1), changes })
+    let queues = usize::try_from(queues).unwrap_or(1);
+    Ok(Negotiated { features, has_acks, config, queues, changes })
 }
 
 /// The configuration space, and how much of it the back-end has. Some have no more than the fields of their features,
@@ -248,48 +318,6 @@ fn read_config(frontend: &mut Frontend, name: &str) -> Result<([u8; CONFIG_BYTES
 fn no_config(name: &str) -> Error {
     Error::device(format!("{name} does not tell its configuration (protocol feature CONFIG)"))
         .hint("say how large the disk is: size=BYTES")
-}
-
-fn start(
-    frontend: &mut Frontend,
-    name: &str,
-    features: u64,
-    memories: &[Memory<'_>],
-    queues: &[(&QueueMemory, &EventFd, &EventFd)],
-) -> Result<(), Error> {
-    let step = |what: &'static str| move |cause: vhost::Error| failed(name, what, &cause);
-    let table: Vec<VhostUserMemoryRegionInfo> = memories.iter().map(region).collect();
-    frontend.set_mem_table(&table).map_err(step("set the memory"))?;
-    for (index, (memory, kick, call)) in queues.iter().enumerate() {
-        let event = |event: &EventFd| {
-            event.for_vhost().map_err(|cause| Error::system(format!("hand an event to {name}"), &cause))
-        };
-        let (descriptors, driver_area, device_area) = memory.areas();
-        let size = memory.size();
-        frontend.set_vring_num(index, size).map_err(|cause| {
-            failed(name, "set the size of a queue", &cause).hint(format!("try a queue-size below {size}"))
-        })?;
-        frontend.set_vring_base(index, 0).map_err(step("set the start of a queue"))?;
-        let addresses = VringConfigData {
-            queue_max_size: size,
-            queue_size: size,
-            flags: 0,
-            desc_table_addr: descriptors,
-            used_ring_addr: device_area,
-            avail_ring_addr: driver_area,
-            log_addr: None,
-        };
-        frontend.set_vring_addr(index, &addresses).map_err(step("set the addresses of a queue"))?;
-        frontend.set_vring_call(index, &event(call)?).map_err(step("set the call of a queue"))?;
-        frontend.set_vring_kick(index, &event(kick)?).map_err(step("set the kick of a queue"))?;
-    }
-    // Without protocol features queues start by themselves.
-    if features & PROTOCOL_FEATURES != 0 {
-        for index in 0..queues.len() {
-            frontend.set_vring_enable(index, true).map_err(step("enable a queue"))?;
-        }
-    }
-    Ok(())
 }
 
 /// One entry of the memory table. The back-end's names for guest memory and for our memory are the same.

@@ -18,7 +18,6 @@ mod deadline;
 mod device;
 mod keeper;
 mod link;
-#[allow(dead_code, reason = "packed rings are not negotiated yet")]
 mod message;
 mod news;
 mod service;

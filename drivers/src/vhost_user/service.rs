@@ -9,10 +9,9 @@ use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::{Mapping, MemoryFile};
 use crate::sys::poll;
-use crate::virtio::SplitRing;
 use crate::virtio::device::Parts;
 use crate::virtio::memory::{Layout, QueueMemory};
-use crate::virtio::ring::Buffer;
+use crate::virtio::ring::{Buffer, new_ring};
 use crate::virtio::serial;
 use crate::virtio::spec::{feature, request};
 
@@ -85,8 +84,8 @@ impl Rings {
         let memory =
             QueueMemory::new(self.mapping.clone(), index * layout.len_bytes(), RINGS_ADDRESS, layout);
         let event = || EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause));
-        let ring = SplitRing::new(memory.clone(), link.has(feature::EVENT_IDX));
-        Ok(Parts { ring: Box::new(ring), memory, kick: event()?, call: event()? })
+        let ring = new_ring(memory.clone(), link.has(feature::EVENT_IDX));
+        Ok(Parts { ring, memory, kick: event()?, call: event()? })
     }
 
     /// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none.

@@ -28,7 +28,6 @@ pub(crate) enum Format {
     /// Descriptor table, available ring, used ring (VIRTIO 1.2, section 2.7 "Split Virtqueues").
     Split,
     /// One ring of descriptors, two event suppression structures (section 2.8 "Packed Virtqueues").
-    #[allow(dead_code, reason = "no transport negotiates it yet; tests make it")]
     Packed,
 }
 

@@ -24,12 +24,9 @@ pub(crate) mod config;
 pub(crate) mod device;
 mod durability;
 pub(crate) mod memory;
-#[allow(dead_code, reason = "no transport negotiates it yet; tests make it")]
 mod packed;
 pub(crate) mod queue;
 pub(crate) mod ring;
 pub(crate) mod serial;
 pub(crate) mod spec;
 mod split;
-
-pub(crate) use split::SplitRing;

@@ -55,7 +55,6 @@ pub(crate) trait Ring {
 
 /// The ring that the layout of `memory` is made for, in fresh memory, all zeroes. `event_idx`: the feature was
 /// negotiated.
-#[allow(dead_code, reason = "no transport chooses yet; tests do")]
 pub(crate) fn new_ring(memory: QueueMemory, event_idx: bool) -> Box<dyn Ring + Send> {
     match memory.layout.format {
         Format::Split => Box::new(SplitRing::new(memory, event_idx)),

@@ -28,7 +28,6 @@ pub(crate) mod feature {
     /// The device follows version 1 of the specification.
     pub(crate) const VERSION_1: u64 = 1 << 32;
     /// Queues are packed.
-    #[allow(dead_code, reason = "no transport negotiates it yet")]
     pub(crate) const RING_PACKED: u64 = 1 << 34;
 }
 
