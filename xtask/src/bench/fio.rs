@@ -37,7 +37,7 @@ pub(crate) fn run(tools: &Tools, server: &Server, job: &Job, folder: &Path) -> a
         .spawn()
         .context("starting fio")?;
     let clock = CpuClock::of(child.id())?;
-    let server_before_ns = server.clock.now_ns()?;
+    let before = server.observed.read()?;
     let end = Instant::now() + job.duration + AIR;
     let mut client_ns = 0;
     let status = loop {
@@ -56,19 +56,21 @@ pub(crate) fn run(tools: &Tools, server: &Server, job: &Job, folder: &Path) -> a
         }
         thread::sleep(Duration::from_millis(10));
     };
-    let server_ns = server.clock.now_ns()? - server_before_ns;
+    let spent = server.observed.read()?.since(&before);
     if !status.success() {
         bail!("fio ended with {status}: {}", fs::read_to_string(&log).unwrap_or_default().trim());
     }
     let text = fs::read_to_string(&output).with_context(|| format!("reading {}", output.display()))?;
     let (requests, iops) = rate(&text, job.access)?;
+    let seconds = requests as f64 / iops;
     Ok(Outcome {
         requests,
-        seconds: requests as f64 / iops,
+        seconds,
         iops,
         mb_per_s: iops * f64::from(job.block_bytes) / 1e6,
         client_us: client_ns as f64 / 1e3 / requests as f64,
-        server_us: Some(server_ns as f64 / 1e3 / requests as f64),
+        server_us: Some(spent.server_ns as f64 / 1e3 / requests as f64),
+        teamwork: spent.teamwork(requests, seconds),
         others: None,
         latency: None,
     })

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::cpu::CpuClock;
 use super::load::{self, Access, Check, Job, Outcome, Replies, Target};
+use super::observe::Observed;
 
 /// What `cargo xtask bench load` takes.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) struct LoadArgs {
 /// # Errors
 /// As for [`load::run`].
 pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<()> {
-    let server = args.pid.map(CpuClock::of).transpose()?;
+    let server = args.pid.map(|pid| Observed::new(pid, None)).transpose()?;
     for run in 0..args.runs {
         let job = Job {
             connections: args.connections,

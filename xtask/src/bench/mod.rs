@@ -2,15 +2,19 @@
 //!
 //! Every scenario starts its servers side by side and measures them in turn, round by round; a round gives one ratio
 //! per peer, and medians and ranges of the rounds are reported. Data is in the page cache and its content is
-//! checked. Only release builds are measured.
+//! checked. In front of a vhost-user back-end, where there is no content, each run starts back-end and server anew
+//! (`backend`). Only release builds are measured.
 
+mod backend;
 mod compare;
 mod cpu;
 mod fio;
+mod goal;
 mod image;
 mod interrupt;
 mod load;
 mod load_command;
+mod observe;
 mod peers;
 mod report;
 mod result;
@@ -20,6 +24,7 @@ mod server;
 mod stats;
 mod table;
 mod tools;
+mod vhost_user;
 
 use std::path::PathBuf;
 

@@ -3,9 +3,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::goal::{Round, Standing, Target, Verdict, is_bounding};
 use super::load::Outcome;
+use super::observe::Teamwork;
 use super::peers::Kind;
-use super::scenario::{Goal, Scenario};
+use super::scenario::Scenario;
 use super::stats::Summary;
 
 /// One server in one scenario.
@@ -39,20 +41,25 @@ pub(crate) struct Ratios {
     pub cpu: Option<Summary>,
 }
 
-/// A goal and whether it was reached.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Verdict {
-    /// What was asked.
-    pub goal: Goal,
-    /// Whether the medians reach it.
-    pub met: bool,
-}
-
 impl Row {
     /// Summary of one figure over the rounds.
     pub(crate) fn summary(&self, figure: impl Fn(&Outcome) -> Option<f64>) -> Option<Summary> {
         Summary::of(self.runs.iter().flatten().filter_map(figure))
     }
+
+    /// Summary of one figure about server and back-end.
+    pub(crate) fn teamwork(&self, figure: impl Fn(&Teamwork) -> f64) -> Option<Summary> {
+        self.summary(|run| run.teamwork.as_ref().map(&figure))
+    }
+
+    /// Rounds with a back-end that was busy throughout.
+    pub(crate) fn bounded_rounds(&self) -> usize {
+        self.runs.iter().flatten().filter(|run| is_bounded(run)).count()
+    }
+}
+
+fn is_bounded(run: &Outcome) -> bool {
+    run.teamwork.is_some_and(|teamwork| is_bounding(teamwork.busy))
 }
 
 impl ScenarioResult {
@@ -68,28 +75,57 @@ impl ScenarioResult {
 
     /// The gateway relative to `row`; nothing for the gateway itself or when one of the two was not measured.
     pub(crate) fn ratios(&self, row: &Row) -> Option<Ratios> {
-        let gateway = self.gateway().filter(|gateway| gateway.server != row.server)?;
-        let pairs = || {
-            gateway.runs.iter().zip(&row.runs).filter_map(|(ours, theirs)| ours.as_ref().zip(theirs.as_ref()))
-        };
-        let rate = Summary::of(pairs().map(|(ours, theirs)| ours.iops / theirs.iops))?;
-        let cpu = pairs().filter_map(|(ours, theirs)| ours.server_us.zip(theirs.server_us));
-        Some(Ratios { rate, cpu: Summary::of(cpu.map(|(ours, theirs)| ours / theirs)) })
+        let rounds = self.rounds(row);
+        let rate = Summary::of(rounds.iter().map(|round| round.rate))?;
+        Some(Ratios { rate, cpu: Summary::of(rounds.iter().filter_map(|round| round.cpu)) })
     }
 
-    /// The goal against `row`, if there is one and the gateway takes part. What was not measured is not met.
-    pub(crate) fn verdict(&self, row: &Row) -> Option<Verdict> {
-        self.gateway()?;
+    /// The rounds in which both the gateway and `row`, which is another, were measured.
+    fn rounds(&self, row: &Row) -> Vec<Round> {
+        let Some(gateway) = self.gateway().filter(|gateway| gateway.server != row.server) else {
+            return Vec::new();
+        };
+        let pairs = gateway.runs.iter().zip(&row.runs);
+        pairs
+            .filter_map(|(ours, theirs)| {
+                let (ours, theirs) = (ours.as_ref()?, theirs.as_ref()?);
+                let cpu = ours.server_us.zip(theirs.server_us).map(|(ours, theirs)| ours / theirs);
+                Some(Round { rate: ours.iops / theirs.iops, cpu, bounded: is_bounded(ours) })
+            })
+            .collect()
+    }
+
+    /// The goal for `row`, if there is one and the gateway takes part. What was not measured is not met. `all` has the
+    /// scenario with a cheaper back-end, if that is measured already.
+    pub(crate) fn verdict(&self, row: &Row, all: &[ScenarioResult]) -> Option<Verdict> {
+        let gateway = self.gateway()?;
+        if row.server == Kind::Gateway {
+            return self.batch_verdict(row);
+        }
         let goal = *self.scenario.goals.iter().find(|goal| goal.peer == row.server)?;
-        let met = self.ratios(row).is_some_and(|ratios| {
-            let cpu = |max| ratios.cpu.is_some_and(|cpu| cpu.median <= max);
-            ratios.rate.median >= goal.rate_min && goal.cpu_max.is_none_or(cpu)
+        let rounds = self.rounds(row);
+        let elsewhere = goal.cheaper.and_then(|cheaper| {
+            let other = all.iter().find(|other| other.scenario.name == cheaper.scenario)?;
+            let row = other.rows.iter().find(|row| row.server == goal.peer)?;
+            Some(other.ratios(row)?.rate.median)
         });
-        Some(Verdict { goal, met })
+        let standing = goal.judge(&rounds, rounds.len() < gateway.runs.len(), elsewhere);
+        Some(Verdict { target: Target::Ratio(goal), standing })
+    }
+
+    /// The goal for the gateway itself.
+    fn batch_verdict(&self, row: &Row) -> Option<Verdict> {
+        let batch_min = self.scenario.batch_min?;
+        let reaches = |figure: fn(&Teamwork) -> f64| {
+            row.teamwork(figure).is_some_and(|summary| summary.median >= batch_min)
+        };
+        let met = reaches(|teamwork| teamwork.per_kick) && reaches(|teamwork| teamwork.per_wake_up);
+        let standing = if met { Standing::Met } else { Standing::Missed };
+        Some(Verdict { target: Target::Batch { batch_min }, standing })
     }
 
     /// Everything, for `--json`.
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, all: &[ScenarioResult]) -> Value {
         let rows = self.rows.iter().map(|row| {
             json!({
                 "server": row.server.slug(),
@@ -99,8 +135,11 @@ impl ScenarioResult {
                 "mb_per_s": row.summary(|run| Some(run.mb_per_s)),
                 "server_us_per_request": row.summary(|run| run.server_us),
                 "client_us_per_request": row.summary(|run| Some(run.client_us)),
+                "backend_busy": row.teamwork(|teamwork| teamwork.busy),
+                "requests_per_kick": row.teamwork(|teamwork| teamwork.per_kick),
+                "requests_per_wake_up": row.teamwork(|teamwork| teamwork.per_wake_up),
                 "gateway_ratio": self.ratios(row),
-                "verdict": self.verdict(row),
+                "verdict": self.verdict(row, all),
                 "runs": row.runs,
             })
         });
@@ -122,6 +161,7 @@ mod tests {
             mb_per_s,
             client_us,
             server_us: Some(server_us),
+            teamwork: None,
             others: None,
             latency: None,
         })
@@ -141,7 +181,7 @@ mod tests {
         let ratios = result.ratios(&result.rows[1]).unwrap();
         assert_eq!(ratios.rate, Summary { median: 3.0, min: 3.0, max: 3.0 });
         assert_eq!(ratios.cpu.unwrap().median, 0.4);
-        assert!(result.verdict(&result.rows[1]).unwrap().met);
+        assert!(result.verdict(&result.rows[1], &[]).unwrap().is_met());
         assert!(result.ratios(&result.rows[0]).is_none(), "no ratio of the gateway to itself");
     }
 
@@ -149,13 +189,42 @@ mod tests {
     fn a_goal_needs_both_ratios() {
         for ours in [run(150.0, 1.0), run(300.0, 4.0)] {
             let result = result(vec![ours], vec![run(100.0, 5.0)]);
-            assert!(!result.verdict(&result.rows[1]).unwrap().met);
+            assert!(!result.verdict(&result.rows[1], &[]).unwrap().is_met());
         }
     }
 
     #[test]
     fn a_goal_against_a_server_that_was_not_measured_is_not_met() {
         let result = result(vec![run(300.0, 1.0)], vec![None]);
-        assert!(!result.verdict(&result.rows[1]).unwrap().met);
+        assert!(!result.verdict(&result.rows[1], &[]).unwrap().is_met());
+    }
+
+    /// Runs of the gateway with a back-end that was so busy, and with so many requests per kick and wake-up.
+    fn with_backend(runs: &[(f64, f64, f64)]) -> ScenarioResult {
+        let runs = runs.iter().map(|&(busy, per_kick, per_wake_up)| {
+            let teamwork = Some(Teamwork { busy, per_kick, per_wake_up });
+            run(100.0, 1.0).map(|run| Outcome { teamwork, ..run })
+        });
+        let scenario = GROUPS.iter().flat_map(|group| group.scenarios).find(|one| one.batch_min.is_some());
+        let (server, title) = (Kind::Gateway, "gateway".to_owned());
+        let rows = vec![Row { server, title, runs: runs.collect(), problem: None }];
+        ScenarioResult { scenario: scenario.expect("one scenario has that goal"), rows }
+    }
+
+    #[test]
+    fn both_kicks_and_wake_ups_must_be_few() {
+        for (per_kick, per_wake_up, met) in [(4.0, 4.0, true), (3.9, 9.0, false), (9.0, 3.9, false)] {
+            let result = with_backend(&[(0.5, per_kick, per_wake_up)]);
+            let verdict = result.verdict(&result.rows[0], &[]).unwrap();
+            assert_eq!(verdict.is_met(), met, "{per_kick} {per_wake_up}");
+        }
+        let unknown = ScenarioResult { rows: vec![], ..with_backend(&[]) };
+        assert!(unknown.verdict(&with_backend(&[]).rows[0], &[]).is_none());
+    }
+
+    #[test]
+    fn rounds_with_a_busy_back_end_are_counted() {
+        let result = with_backend(&[(0.94, 9.0, 9.0), (0.95, 9.0, 9.0), (1.3, 9.0, 9.0)]);
+        assert_eq!(result.rows[0].bounded_rounds(), 2);
     }
 }

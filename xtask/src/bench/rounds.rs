@@ -1,9 +1,12 @@
 //! Measures one scenario: all servers side by side, run by run in turn, so that a slow minute of the machine hits
-//! each of them.
+//! each of them. Behind a vhost-user back-end a server is started for each run, see [`super::backend`].
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
+use super::backend::BackendProcess;
 use super::fio;
 use super::image::SEED;
 use super::interrupt;
@@ -47,7 +50,17 @@ pub(crate) struct Plan {
 /// A server of the scenario with what was measured so far.
 struct Entry {
     row: Row,
-    server: Option<Server>,
+    place: Place,
+}
+
+/// Where an entry's server comes from.
+enum Place {
+    /// It runs.
+    Running(Box<Server>),
+    /// It is started for each run, with its back-end.
+    EachRun,
+    /// It is missing, or has failed.
+    Nowhere,
 }
 
 /// Measures `scenario`. A server that is missing or fails has a row that says so.
@@ -67,12 +80,15 @@ pub(crate) fn measure(plan: &Plan, scenario: &'static Scenario) -> anyhow::Resul
             if round % 2 == 0 { (0..entries.len()).collect() } else { (0..entries.len()).rev().collect() };
         for index in order {
             let entry = &mut entries[index];
-            let result = entry.server.as_ref().map(|server| patient_run(plan, scenario, round, server));
+            if matches!(entry.place, Place::Nowhere) {
+                entry.row.runs.push(None);
+                continue;
+            }
+            let result = patient_run(plan, scenario, round, entry);
             interrupt::check()?;
             match result {
-                None => entry.row.runs.push(None),
-                Some(Ok(outcome)) => entry.row.runs.push(Some(outcome)),
-                Some(Err(error)) => fail(entry, round, &error),
+                Ok(outcome) => entry.row.runs.push(Some(outcome)),
+                Err(error) => fail(entry, round, &error),
             }
         }
     }
@@ -86,46 +102,58 @@ fn disk(plan: &Plan, scenario: &Scenario) -> Disk {
         Media::File => Disk::File(plan.file_image.clone()),
         Media::Memory => Disk::Memory(plan.size_bytes),
         Media::Null => Disk::Null(plan.size_bytes),
+        // Each run gives its server the socket of a back-end.
+        Media::VhostUser(_) => Disk::VhostUser(PathBuf::new()),
     }
 }
 
 fn start(plan: &Plan, scenario: &Scenario, kind: Kind, disk: &Disk) -> Entry {
+    let mut row = Row { server: kind, title: kind.title(disk), runs: Vec::new(), problem: None };
+    if scenario.backend().is_some() {
+        return Entry { row, place: Place::EachRun };
+    }
     let started =
-        Server::start(kind, &plan.tools, disk, scenario.transport, &plan.folder).and_then(|server| {
+        Server::start(kind, &plan.tools, disk, None, scenario.transport, &plan.folder).and_then(|server| {
             if scenario.media == Media::Memory {
                 load::fill(&server.target, SEED)?;
             }
             Ok(server)
         });
-    let mut row = Row { server: kind, title: kind.title(disk), runs: Vec::new(), problem: None };
     match started {
-        Ok(server) => Entry { row, server: Some(server) },
+        Ok(server) => Entry { row, place: Place::Running(Box::new(server)) },
         Err(error) => {
             warn(format_args!("{}: {} is not measured: {error:#}", scenario.name, row.title));
             row.problem = Some(format!("not measured: {error:#}"));
-            Entry { row, server: None }
+            Entry { row, place: Place::Nowhere }
         }
     }
 }
 
+/// Starts a server for one run behind a back-end of its own.
+fn start_for_run(plan: &Plan, scenario: &Scenario, kind: Kind) -> anyhow::Result<Server> {
+    let backend = scenario.backend().context("only a server behind a back-end is started for each run")?;
+    let backend = BackendProcess::start(backend, &plan.tools, plan.size_bytes, &plan.folder, kind.slug())?;
+    let disk = Disk::VhostUser(backend.socket.clone());
+    Server::start(kind, &plan.tools, &disk, Some(backend), scenario.transport, &plan.folder)
+}
+
 fn fail(entry: &mut Entry, round: usize, error: &anyhow::Error) {
-    let words = entry.server.as_ref().map(Server::last_words).unwrap_or_default();
-    let problem = format!("failed in round {}: {error:#}{words}", round + 1);
+    let problem = format!("failed in round {}: {error:#}", round + 1);
     warn(format_args!("{} {problem}", entry.row.title));
     entry.row.problem = Some(problem);
     entry.row.runs.push(None);
     // What it did wrong once it may do again, and it may hang: it is not asked any more.
-    entry.server = None;
+    entry.place = Place::Nowhere;
 }
 
 /// Repeats a run that others disturbed. The choice looks at the others' CPU time only, never at the result.
-fn patient_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) -> anyhow::Result<Outcome> {
-    let mut best = one_run(plan, scenario, round, server)?;
+fn patient_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) -> anyhow::Result<Outcome> {
+    let mut best = one_run(plan, scenario, round, entry)?;
     for _ in 0..plan.patience {
         if best.others.is_none_or(|others| others <= OTHERS_MAX) {
             break;
         }
-        let again = one_run(plan, scenario, round, server)?;
+        let again = one_run(plan, scenario, round, entry)?;
         if again.others < best.others {
             best = again;
         }
@@ -133,10 +161,25 @@ fn patient_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) 
     Ok(best)
 }
 
-fn one_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) -> anyhow::Result<Outcome> {
+fn one_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) -> anyhow::Result<Outcome> {
+    let kind = entry.row.server;
+    let started;
+    let server: &Server = match &entry.place {
+        Place::Running(server) => server,
+        Place::EachRun | Place::Nowhere => {
+            started = start_for_run(plan, scenario, kind)?;
+            &started
+        }
+    };
+    let job = job(plan, scenario, round, kind);
+    put_load(plan, scenario, &job, server)
+        .map_err(|error| anyhow::anyhow!("{error:#}{}", server.last_words()))
+}
+
+fn job(plan: &Plan, scenario: &Scenario, round: usize, kind: Kind) -> Job {
     let written = u64::from(scenario.access.is_write()) * (round as u64 + 1);
-    let job = Job {
-        connections: scenario.connections,
+    Job {
+        connections: kind.connections(scenario.connections),
         depth: scenario.depth,
         block_bytes: scenario.block_bytes,
         access: scenario.access,
@@ -144,17 +187,20 @@ fn one_run(plan: &Plan, scenario: &Scenario, round: usize, server: &Server) -> a
         // Each round of writes has a pattern of its own, so that reading back finds a write that was lost.
         seed: SEED + written,
         offset_seed: round as u64,
-        check: if scenario.media == Media::Null { Check::Off } else { Check::Some },
+        check: if scenario.keeps_data() { Check::Some } else { Check::Off },
         warm_up: plan.warm_up,
         duration: plan.duration,
         ..Job::new(scenario.access, SEED)
-    };
+    }
+}
+
+fn put_load(plan: &Plan, scenario: &Scenario, job: &Job, server: &Server) -> anyhow::Result<Outcome> {
     match scenario.client {
-        Client::Own => load::run(&server.target, &job, Some(&server.clock)),
+        Client::Own => load::run(&server.target, job, Some(&server.observed)),
         Client::Fio => {
             // A run of our own first: it warms up the server, and checks data, which fio does not.
             load::run(&server.target, &Job { duration: plan.warm_up, ..job.clone() }, None)?;
-            fio::run(&plan.tools, server, &job, &plan.folder)
+            fio::run(&plan.tools, server, job, &plan.folder)
         }
     }
 }

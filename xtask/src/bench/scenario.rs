@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
+use super::backend::Backend;
+use super::goal::Goal;
 use super::load::{Access, Replies};
 use super::peers::Kind;
 use super::server::Transport;
+use super::vhost_user;
 
 /// Where the served data lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,6 +21,9 @@ pub(crate) enum Media {
     Memory,
     /// Nowhere: reads are zeroes.
     Null,
+    /// Nowhere, behind a vhost-user back-end: what reads give is undefined.
+    #[serde(untagged)]
+    VhostUser(Backend),
 }
 
 /// Who puts the load.
@@ -28,22 +34,6 @@ pub(crate) enum Client {
     Own,
     /// fio's nbd engine (libnbd).
     Fio,
-}
-
-/// Ratios of the gateway to one peer that must be reached by the medians.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Goal {
-    /// The peer.
-    #[serde(serialize_with = "peer_name")]
-    pub peer: Kind,
-    /// Least ratio of the rates.
-    pub rate_min: f64,
-    /// Greatest ratio of the server CPU per request.
-    pub cpu_max: Option<f64>,
-}
-
-fn peer_name<S: serde::Serializer>(peer: &Kind, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(peer.slug())
 }
 
 /// One load on one kind of disk, for several servers.
@@ -72,16 +62,23 @@ pub(crate) struct Scenario {
     pub servers: &'static [Kind],
     /// What must be reached.
     pub goals: &'static [Goal],
+    /// Least number of requests per kick and per wake-up of the gateway.
+    pub batch_min: Option<f64>,
 }
 
-/// A goal, in one line of a table.
-const fn goal(peer: Kind, rate_min: f64, cpu_max: f64) -> Goal {
-    Goal { peer, rate_min, cpu_max: Some(cpu_max) }
+/// A goal for the medians, in one line of a table.
+pub(super) const fn goal(peer: Kind, rate_min: f64, cpu_max: f64) -> Goal {
+    Goal { cpu_max: Some(cpu_max), ..rate(peer, rate_min) }
+}
+
+/// The same without a word about CPU.
+pub(super) const fn rate(peer: Kind, rate_min: f64) -> Goal {
+    Goal { peer, rate_min, cpu_max: None, every_round: false, cheaper: None }
 }
 
 const RANDOM_READS: &[Goal] =
     &[goal(Kind::Nbdkit, 2.0, 0.5), goal(Kind::QemuNbd, 2.5, 0.4), goal(Kind::QemuNbdUring, 2.5, 0.4)];
-const RANDOM_READS_FIO: &[Goal] = &[Goal { peer: Kind::Nbdkit, rate_min: 1.8, cpu_max: None }];
+const RANDOM_READS_FIO: &[Goal] = &[rate(Kind::Nbdkit, 1.8)];
 const MEMORY: &[Goal] = &[goal(Kind::Nbdkit, 2.1, 0.42)];
 const TWO_CONNECTIONS: &[Goal] = &[goal(Kind::Nbdkit, 1.8, 0.55)];
 const DEPTH_1: &[Goal] = &[goal(Kind::Nbdkit, 1.0, 1.3)];
@@ -89,13 +86,20 @@ const LARGE_READS: &[Goal] = &[goal(Kind::Nbdkit, 1.0, 0.9)];
 const SMALL_WRITES: &[Goal] = &[goal(Kind::Nbdkit, 1.5, 0.62)];
 const LARGE_WRITES: &[Goal] = &[goal(Kind::Nbdkit, 1.15, 0.8)];
 
-const ALL: &[Kind] = &Kind::ALL;
+const ALL: &[Kind] = &[
+    Kind::Gateway,
+    Kind::Nbdkit,
+    Kind::NbdkitBlkio,
+    Kind::QemuNbd,
+    Kind::QemuNbdUring,
+    Kind::QemuStorageDaemon,
+];
 /// For tables that repeat another one in a different dress.
 const FEW: &[Kind] = &[Kind::Gateway, Kind::Nbdkit, Kind::QemuNbd, Kind::QemuNbdUring];
 /// Those that have a RAM disk.
 const RAM: &[Kind] = &[Kind::Gateway, Kind::Nbdkit];
 
-const SMALL: Scenario = Scenario {
+pub(super) const SMALL: Scenario = Scenario {
     name: "4k-randread-qd32",
     client: Client::Own,
     media: Media::Tmpfs,
@@ -107,6 +111,7 @@ const SMALL: Scenario = Scenario {
     block_bytes: 4096,
     servers: ALL,
     goals: RANDOM_READS,
+    batch_min: None,
 };
 const LARGE: Scenario = Scenario {
     name: "1m-read-qd4",
@@ -180,12 +185,26 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Unix socket, simple replies", scenarios: SIMPLE },
     Group { title: "Unix socket, structured replies", scenarios: WITH_STRUCTURED },
     Group { title: "TCP on loopback, simple replies", scenarios: OVER_TCP },
+    Group { title: "vhost-user, Unix socket, simple replies", scenarios: vhost_user::SCENARIOS },
 ];
 
 impl Scenario {
     /// Whether rates are told in MB/s rather than requests per second.
     pub(crate) fn in_megabytes(&self) -> bool {
         self.block_bytes >= 64 * 1024
+    }
+
+    /// The vhost-user back-end that the servers need.
+    pub(crate) fn backend(&self) -> Option<Backend> {
+        match self.media {
+            Media::VhostUser(backend) => Some(backend),
+            _ => None,
+        }
+    }
+
+    /// Whether reads give what was written.
+    pub(crate) fn keeps_data(&self) -> bool {
+        !matches!(self.media, Media::Null | Media::VhostUser(_))
     }
 
     /// One line for people.
@@ -210,6 +229,7 @@ impl Scenario {
             Media::File => &format!("file on {file_system}"),
             Media::Memory => "RAM disk",
             Media::Null => "null disk",
+            Media::VhostUser(backend) => backend.title(),
         };
         let client = if self.client == Client::Fio { ", by fio" } else { "" };
         format!("{block} {access}, depth {}{connections}, {media}{client}", self.depth)
@@ -236,6 +256,19 @@ mod tests {
             assert_eq!(scenario.servers.first(), Some(&Kind::Gateway), "{}", scenario.name);
             for goal in scenario.goals {
                 assert!(scenario.servers.contains(&goal.peer), "{}: {}", scenario.name, goal.peer);
+            }
+            assert!(scenario.batch_min.is_none() || scenario.backend().is_some(), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn a_cheaper_back_end_bears_the_same_load_for_the_same_server() {
+        for scenario in all() {
+            for cheaper in scenario.goals.iter().filter_map(|goal| goal.cheaper) {
+                let other = all().find(|other| other.name == cheaper.scenario).expect("it is measured");
+                let load = |of: &Scenario| (of.client, of.access, of.connections, of.depth, of.block_bytes);
+                assert_eq!(load(scenario), load(other), "{}", scenario.name);
+                assert!(other.backend().is_some() && scenario.servers == other.servers, "{}", scenario.name);
             }
         }
     }

@@ -16,9 +16,10 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cpu::CpuClock;
+use super::backend::{self, BackendProcess};
 use super::interrupt;
 use super::load::{self, Address, Target};
+use super::observe::Observed;
 use super::peers::{Disk, Kind};
 use super::tools::Tools;
 
@@ -43,12 +44,15 @@ pub(crate) struct Server {
     log: PathBuf,
     /// Where it listens.
     pub target: Target,
-    /// Its CPU time.
-    pub clock: CpuClock,
+    /// What it spends.
+    pub observed: Observed,
+    /// Ends after the server: fields go after what `drop` does.
+    _backend: Option<BackendProcess>,
 }
 
 impl Server {
-    /// Starts a server of `kind` that serves `disk`; its socket and log are made in `folder`.
+    /// Starts a server of `kind` that serves `disk`, which is behind `backend` if there is one; its socket and log are
+    /// made in `folder`.
     ///
     /// # Errors
     /// The program is missing, ends, or does not answer in time; the message has the end of what it printed.
@@ -56,6 +60,7 @@ impl Server {
         kind: Kind,
         tools: &Tools,
         disk: &Disk,
+        backend: Option<BackendProcess>,
         transport: Transport,
         folder: &Path,
     ) -> anyhow::Result<Self> {
@@ -66,6 +71,8 @@ impl Server {
         };
         let log = folder.join(format!("{}.log", kind.slug()));
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let ready = kind.ready_file(disk, &address);
+        ready.as_deref().map_or(Ok(()), backend::remove)?;
         let child = tied_to_us(&program)
             .args(kind.arguments(disk, &address))
             .stdin(Stdio::null())
@@ -73,20 +80,26 @@ impl Server {
             .stderr(output)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let clock = CpuClock::of(child.id())?;
-        let mut server = Self { child, log, target: Target { address, export: String::new() }, clock };
-        server.wait_until_it_serves().with_context(|| format!("starting {kind}"))?;
+        let observed = Observed::new(child.id(), backend.as_ref().map(|backend| backend.clock))?;
+        let target = Target { address, export: String::new() };
+        let mut server = Self { child, log, target, observed, _backend: backend };
+        server.wait_until_it_serves(ready.as_deref()).with_context(|| format!("starting {kind}"))?;
         Ok(server)
     }
 
-    fn wait_until_it_serves(&mut self) -> anyhow::Result<()> {
+    fn wait_until_it_serves(&mut self, ready: Option<&Path>) -> anyhow::Result<()> {
         let end = Instant::now() + START;
         loop {
             interrupt::check()?;
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}{}", self.last_words());
             }
-            let Err(error) = load::probe(&self.target) else { return Ok(()) };
+            let answer = match ready {
+                Some(file) if backend::has_content(file) => Ok(()),
+                Some(file) => Err(anyhow::anyhow!("it does not write {}", file.display())),
+                None => load::probe(&self.target),
+            };
+            let Err(error) = answer else { return Ok(()) };
             if Instant::now() > end {
                 bail!("it does not serve after {START:?}: {error:#}{}", self.last_words());
             }

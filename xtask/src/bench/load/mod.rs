@@ -26,8 +26,9 @@ pub(crate) use latency::Percentiles;
 pub(crate) use pattern::{Check, Pattern};
 pub(crate) use target::{Address, Target};
 
-use super::cpu::{self, CpuClock};
+use super::cpu;
 use super::interrupt;
+use super::observe::{Observed, Reading, Teamwork};
 use connection::{Connection, Phase, Progress};
 use latency::Samples;
 use target::Stream;
@@ -90,7 +91,10 @@ pub(crate) struct Outcome {
     pub client_us: f64,
     /// CPU time of the server per request, in microseconds.
     pub server_us: Option<f64>,
-    /// Share of the machine's CPU time that went to others than client and server, 0 to 1; known with `server_us`.
+    /// How server and vhost-user back-end worked together, where there is one.
+    pub teamwork: Option<Teamwork>,
+    /// Share of the machine's CPU time that went to others than client, server and back-end, 0 to 1; known with
+    /// `server_us`.
     pub others: Option<f64>,
     /// Latencies, at depth 1 only.
     pub latency: Option<Percentiles>,
@@ -103,11 +107,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an interrupt is looked for.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Runs `job` against `target`; `server` is the clock of the server's CPU time.
+/// Runs `job` against `target`; `server` is what is seen of the server's process.
 ///
 /// # Errors
 /// The server cannot be reached, breaks the protocol, returns wrong data or stops answering; or the user interrupts.
-pub(crate) fn run(target: &Target, job: &Job, server: Option<&CpuClock>) -> anyhow::Result<Outcome> {
+pub(crate) fn run(target: &Target, job: &Job, server: Option<&Observed>) -> anyhow::Result<Outcome> {
     ensure!((1..=1024).contains(&job.depth), "depth {} is not in 1..1024", job.depth);
     ensure!(
         job.block_bytes > 0 && job.block_bytes.is_multiple_of(8),
@@ -194,17 +198,17 @@ struct Mark {
     at: Instant,
     finished: u64,
     client_ns: u64,
-    server_ns: Option<u64>,
+    server: Option<Reading>,
     machine_ns: u64,
 }
 
 impl Mark {
-    fn take(progress: &[Progress], server: Option<&CpuClock>) -> anyhow::Result<Self> {
+    fn take(progress: &[Progress], server: Option<&Observed>) -> anyhow::Result<Self> {
         Ok(Self {
             at: Instant::now(),
             finished: progress.iter().map(|p| p.finished.load(Ordering::Relaxed)).sum(),
             client_ns: cpu::own_ns()?,
-            server_ns: server.map(CpuClock::now_ns).transpose()?,
+            server: server.map(Observed::read).transpose()?,
             machine_ns: cpu::machine_ns()?,
         })
     }
@@ -215,9 +219,10 @@ impl Mark {
         let per_request_us = |ns: u64| ns as f64 / 1e3 / requests as f64;
         let iops = requests as f64 / seconds;
         let client_ns = after.client_ns - self.client_ns;
-        let server_ns = self.server_ns.zip(after.server_ns).map(|(from, to)| to - from);
-        let others = |server_ns: u64| {
-            let others_ns = (after.machine_ns - self.machine_ns).saturating_sub(server_ns + client_ns);
+        let spent = self.server.as_ref().zip(after.server.as_ref()).map(|(from, to)| to.since(from));
+        let others = |server_ns: u64, backend_ns: u64| {
+            let ours_ns = server_ns + backend_ns + client_ns;
+            let others_ns = (after.machine_ns - self.machine_ns).saturating_sub(ours_ns);
             others_ns as f64 / 1e9 / seconds / cpu::cores() as f64
         };
         Outcome {
@@ -226,8 +231,9 @@ impl Mark {
             iops,
             mb_per_s: iops * f64::from(job.block_bytes) / 1e6,
             client_us: per_request_us(client_ns),
-            server_us: server_ns.map(per_request_us),
-            others: server_ns.map(others),
+            server_us: spent.map(|spent| per_request_us(spent.server_ns)),
+            teamwork: spent.and_then(|spent| spent.teamwork(requests, seconds)),
+            others: spent.map(|spent| others(spent.server_ns, spent.backend_ns.unwrap_or(0))),
             latency: samples.percentiles(),
         }
     }
