@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod fixtures;
+mod misbehaviour;
 
 use std::sync::{Arc, Mutex};
 
 use drivers::testing::{Client, Fixture, Setup, conformance};
 use drivers::{Errno, Started, Value};
 use fixtures::backend::{
-    BLK_SIZE, Backend, DISCARD, EVENT_IDX, FLUSH, Fault, INDIRECT_DESC, Kind, READ_ONLY, SEG_MAX, SERIAL,
-    SIZE_MAX, WRITE_ZEROES,
+    BLK_SIZE, Backend, DISCARD, EVENT_IDX, FLUSH, Fault, INDIRECT_DESC, Kind, Protocol, READ_ONLY, SEG_MAX,
+    SERIAL, SIZE_MAX, WRITE_ZEROES,
 };
 use fixtures::start;
 
@@ -76,7 +77,8 @@ fn notifications_without_event_index_conform() {
 
 #[test]
 fn a_device_with_nothing_but_reads_and_writes_conforms() {
-    let kind = Kind { features: 0, reply_ack: false, queues: 4, ..Kind::default() };
+    let protocol = Protocol { reply_ack: false, ..Protocol::FULL };
+    let kind = Kind { features: 0, protocol, queues: 4, ..Kind::default() };
     conformance(&Backends::new("no features, no acknowledgements", kind, &["queue-size=4"]));
 }
 
@@ -144,7 +146,7 @@ fn a_device_that_gives_no_answer_is_not_believed() {
 
 #[test]
 fn a_back_end_that_dies_fails_what_it_holds_and_what_comes() {
-    let (_backend, mut client) = faulty(Fault::Dies);
+    let (_backend, mut client) = faulty(Fault::DiesAfter(9));
     let good = (0..20).take_while(|index| client.read(index * 4096, 4096).is_ok()).count();
     assert!((1..10).contains(&good), "{good} reads before the back-end died");
     assert_eq!(client.queue.in_flight(), 0);

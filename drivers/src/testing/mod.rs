@@ -1,9 +1,12 @@
-//! For tests: the conformance suite every driver must pass, a driver that makes faults, and both sides of a virtqueue.
+//! For tests: the conformance suite every driver must pass, a driver that makes faults, both sides of a virtqueue, and
+//! (cargo feature `testing-backend`) a vhost-user back-end.
 //!
 //! The suite knows a driver only by the contract of this crate. A driver comes with a [`Fixture`], which makes a fresh
 //! disk of a given size; [`conformance`] runs every check of [`CHECKS`] on it and fails with the names of those that
 //! failed. A wait that a lost wake-up would make endless fails after [`client::PATIENCE_MS`].
 
+#[cfg(feature = "testing-backend")]
+pub mod backend;
 mod checks;
 pub mod client;
 pub mod device_ring;

@@ -1,0 +1,255 @@
+//! Back-ends that misbehave: a test for each [`Fault`] shows the outcome that its documentation states.
+//!
+//! Those for `WrongId`, `EndsTwice`, `WrongLength`, `NoData` and `Stalls` are beside the other tests of the driver.
+//! `ConfigStorm` needs a driver that opens the channel for it; its test comes with that driver.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use drivers::testing::{Client, conformance};
+use drivers::{Completion, Errno, Operation, Outcome, Request, RequestFlags, Started};
+
+use crate::fixtures::backend::{Backend, Fault, Kind, Protocol};
+use crate::fixtures::start;
+use crate::{Backends, connect, faulty};
+
+const PLAIN: RequestFlags = RequestFlags { fua: false, no_unmap: false, fast: false };
+
+/// Kinds of the conformance suite with this fault.
+fn kind(fault: Fault) -> Kind {
+    Kind { fault, queues: 4, ..Kind::default() }
+}
+
+/// Why a device on such a back-end cannot be connected or started.
+fn refusal(kind: Kind) -> String {
+    let backend = Backend::start(kind);
+    let words = ["virtio-blk-vhost-user".to_owned(), format!("path={}", backend.path)];
+    start(&words, 1).err().expect("it cannot be started").to_string()
+}
+
+/// Reads of one block each, all in flight together.
+fn reads(client: &mut Client, count: u64) -> Vec<Request> {
+    (0..count)
+        .map(|index| {
+            let lease = client.lease(4096);
+            client.request(Operation::Read(lease), index * 4096, 4096, PLAIN)
+        })
+        .collect()
+}
+
+fn is_good(completion: &Completion) -> bool {
+    matches!(completion.result, Ok(Outcome::Done))
+}
+
+/// Submits one read and looks at nothing.
+fn send_read(client: &mut Client) {
+    let mut todo = VecDeque::from(reads(client, 1));
+    client.queue.submit(&mut todo).unwrap();
+    assert!(todo.is_empty());
+}
+
+fn fails_its_queue(fault: Fault) {
+    let (_backend, mut client) = faulty(fault);
+    assert_eq!(client.read(0, 4096), Err(Errno::IO));
+    let dead = client.queue.submit(&mut VecDeque::new()).unwrap_err();
+    assert!(dead.reason.contains("broke the rules of the ring"), "{dead}");
+    assert_eq!(client.queue.in_flight(), 0);
+    assert!(client.pool.lent_bytes() > 0, "the device may still write to what it was lent");
+}
+
+#[test]
+fn index_ahead_fails_the_queue() {
+    fails_its_queue(Fault::IndexAhead);
+}
+
+#[test]
+fn index_back_fails_the_queue() {
+    fails_its_queue(Fault::IndexBack);
+}
+
+#[test]
+fn no_status_fails_requests_and_leaves_the_queue_alive() {
+    let (_backend, mut client) = faulty(Fault::NoStatus);
+    for _ in 0..3 {
+        assert_eq!(client.read(0, 4096), Err(Errno::IO));
+        assert_eq!(client.write(0, &[1; 4096], PLAIN), Err(Errno::IO));
+    }
+    assert!(client.queue.submit(&mut VecDeque::new()).is_ok());
+}
+
+#[test]
+fn out_of_order_conforms() {
+    conformance(&Backends::new("answers the last first", kind(Fault::OutOfOrder), &[]));
+}
+
+#[test]
+fn out_of_order_answers_are_matched_with_their_requests() {
+    let (backend, mut client) = faulty(Fault::OutOfOrder);
+    for index in 0..32_u8 {
+        client.write(u64::from(index) * 4096, &[index + 1; 4096], PLAIN).unwrap();
+    }
+    let requests = reads(&mut client, 32);
+    let mut done = Vec::new();
+    client.submit(requests, &mut done);
+    while client.waiting() > 0 {
+        client.wait(&mut done);
+    }
+    let ids: Vec<u64> = done.iter().map(|completion| completion.id.0).collect();
+    assert!(!ids.is_sorted(), "they came out of order: {ids:?}");
+    done.sort_by_key(|completion| completion.id.0);
+    for (completion, expected) in done.iter().zip(1_u8..) {
+        assert!(is_good(completion));
+        let mut bytes = [0; 4096];
+        completion.lease.as_ref().unwrap().slice(0, 4096).copy_to(&mut bytes[..]);
+        assert!(bytes.iter().all(|byte| *byte == expected), "read {expected}");
+    }
+    assert_eq!(backend.bytes()[..4096], [1; 4096]);
+}
+
+#[test]
+fn late_answers_are_answers() {
+    let (_backend, mut client) = faulty(Fault::Late(50));
+    client.write(0, &[7; 8192], PLAIN).unwrap();
+    assert_eq!(client.read(0, 8192), Ok(vec![7; 8192]));
+    let started = Instant::now();
+    let requests = reads(&mut client, 16);
+    assert!(client.run(requests).iter().all(is_good));
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(50), "{took:?}: late");
+    assert!(took < Duration::from_millis(16 * 50), "{took:?}: but all of them together");
+}
+
+#[test]
+fn stalls_after_keeps_requests_in_flight_and_the_end_bounded() {
+    let (_backend, mut client) = faulty(Fault::StallsAfter(3));
+    assert!(client.read(0, 4096).is_ok() && client.read(0, 4096).is_ok(), "after the serial number");
+    send_read(&mut client);
+    let mut done = Vec::new();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(300) {
+        client.queue.reap(&mut done);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(done.is_empty());
+    assert_eq!(client.queue.in_flight(), 1, "it may still come");
+    assert!(!client.queue.is_dead(), "nothing says that it will not");
+    let Client { queue, pool, .. } = client;
+    let lent_bytes = pool.lent_bytes();
+    let ending = Instant::now();
+    drop(queue);
+    assert!(ending.elapsed() < Duration::from_secs(30), "the end waits no longer than it must");
+    assert_eq!(pool.lent_bytes(), lent_bytes, "the memory is given up");
+}
+
+#[test]
+fn dies_after_fails_what_is_in_flight_and_what_comes() {
+    let (_backend, mut client) = faulty(Fault::DiesAfter(3));
+    let good = (0..10).take_while(|index| client.read(index * 4096, 4096).is_ok()).count();
+    assert_eq!(good, 2, "one was the serial number");
+    assert_eq!(client.queue.in_flight(), 0);
+    assert!(client.queue.submit(&mut VecDeque::new()).unwrap_err().reason.contains("is gone"));
+}
+
+#[test]
+fn no_calls_is_nothing_to_polled_queues() {
+    conformance(&Backends::new("never calls", kind(Fault::NoCalls), &["num-poll-queues=4"]));
+}
+
+#[test]
+fn no_calls_leaves_a_request_in_flight_until_somebody_looks() {
+    let (_backend, mut client) = faulty(Fault::NoCalls);
+    send_read(&mut client);
+    let mut done = Vec::new();
+    while client.queue.arm() {
+        client.queue.reap(&mut done);
+    }
+    if done.is_empty() {
+        let event = client.queue.event().expect("the queue is not polled");
+        let is_called = drivers::sys::poll::readable(event, 300).unwrap();
+        assert!(!is_called, "nobody calls");
+        assert_eq!(client.queue.in_flight(), 1);
+        client.queue.reap(&mut done);
+    }
+    assert!(is_good(&done[0]), "the answer was there all the time");
+    assert_eq!(client.queue.in_flight(), 0);
+}
+
+#[test]
+fn no_calls_does_not_hold_the_end_up() {
+    let (_backend, mut client) = faulty(Fault::NoCalls);
+    send_read(&mut client);
+    let ending = Instant::now();
+    drop(client);
+    assert!(ending.elapsed() < Duration::from_secs(5), "the end looks by itself");
+}
+
+#[test]
+fn late_calls_wake_all_the_same() {
+    let (_backend, mut client) = faulty(Fault::LateCalls(50));
+    client.write(4096, &[3; 4096], PLAIN).unwrap();
+    assert_eq!(client.read(4096, 4096), Ok(vec![3; 4096]));
+    let requests = reads(&mut client, 16);
+    assert!(client.run(requests).iter().all(is_good));
+}
+
+#[test]
+fn short_config_is_refused() {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for bytes in [0, 8, 59] {
+            scope.spawn(move || {
+                let said = refusal(kind(Fault::ShortConfig(bytes)));
+                let is_told = said.contains("configuration") || said.contains("has not answered for");
+                assert!(is_told, "{bytes}: {said}");
+            });
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(60), "nobody waits for ever");
+}
+
+#[test]
+fn closes_during_the_negotiation_is_told() {
+    let said = refusal(kind(Fault::Closes));
+    assert!(said.contains("read the configuration") && said.contains("closed the connection"), "{said}");
+}
+
+#[test]
+fn silent_during_the_negotiation_is_bounded() {
+    let started = Instant::now();
+    let said = refusal(kind(Fault::Silent));
+    assert!(said.contains("has not answered for"), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_back_end_without_config_is_refused() {
+    let without = |protocol| refusal(Kind { protocol, ..Kind::default() });
+    let said = without(Protocol { config: false, ..Protocol::FULL });
+    assert!(said.contains("protocol feature CONFIG"), "{said}");
+    let said = without(Protocol { any: false, ..Protocol::FULL });
+    assert!(said.contains("protocol feature CONFIG"), "{said}");
+}
+
+/// A device of one queue and what it says of its queues.
+fn with_protocol(protocol: Protocol) -> (Backend, Arc<dyn Started>) {
+    let backend = Backend::start(Kind { protocol, queues: 4, ..Kind::default() });
+    let device = connect(&backend, &[], 4);
+    (backend, device)
+}
+
+#[test]
+fn a_back_end_without_mq_has_one_queue() {
+    let (_backend, device) = with_protocol(Protocol { mq: false, ..Protocol::FULL });
+    assert_eq!(device.queues(), 1);
+    assert!(Client::new(&device, 0).read(0, 4096).is_ok());
+}
+
+#[test]
+fn a_back_end_without_reply_ack_works() {
+    let (_backend, device) = with_protocol(Protocol { reply_ack: false, ..Protocol::FULL });
+    assert_eq!(device.queues(), 4);
+    for index in 0..4 {
+        assert!(Client::new(&device, index).read(0, 4096).is_ok(), "queue {index}");
+    }
+}
