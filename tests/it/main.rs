@@ -1,6 +1,7 @@
 //! End-to-end tests: one program, a module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod back_ends;
 mod cli;
 mod clients;
 mod conformance;

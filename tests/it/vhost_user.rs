@@ -56,7 +56,7 @@ fn qcow2(len_bytes: u64) -> Image {
 }
 
 #[track_caller]
-fn conforms(gateway: &Gateway) {
+pub(crate) fn conforms(gateway: &Gateway) {
     let target = Target::probe(&gateway.uri()).unwrap();
     let except = vec!["zeroes/no-hole-allocates".to_owned()];
     let report = run(&target, &Selection { level: Level::Should, except, ..Selection::default() }, |_| {});

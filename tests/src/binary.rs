@@ -1,4 +1,4 @@
-//! Where the gateway's program is: built when it is missing or older than its sources.
+//! Where the programs of this workspace are: built when they are missing or older than their sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +6,19 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
+
+/// A program of this workspace.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    /// Folders of the crates that it is made of.
+    crates: &'static [&'static str],
+}
+
+const GATEWAY: Program =
+    Program { package: "gateway", name: "gateway", crates: &["gateway", "drivers", "nbd"] };
+const BACK_END: Program =
+    Program { package: "tests", name: "vhost-user-back-end", crates: &["tests", "drivers"] };
 
 /// The gateway's program, in the profile in which the tests were built.
 ///
@@ -18,7 +31,7 @@ pub(crate) fn gateway() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("GATEWAY_TESTS_BINARY") {
         Some(path) => path.into(),
-        None => find(None, "").unwrap_or_else(|error| panic!("no gateway to test: {error:#}")),
+        None => find(&GATEWAY, None, "").unwrap_or_else(|error| panic!("no gateway to test: {error:#}")),
     })
 }
 
@@ -27,15 +40,27 @@ pub(crate) fn gateway() -> &'static Path {
 /// # Errors
 /// It cannot be built.
 pub fn gateway_with(features: &str) -> Result<PathBuf> {
-    find(Some(features), features)
+    find(&GATEWAY, Some(features), features)
 }
 
-fn find(subfolder: Option<&str>, features: &str) -> Result<PathBuf> {
+/// The vhost-user back-end, in a target folder of its own: it is built with features that no gateway has.
+///
+/// # Panics
+/// It cannot be built.
+pub(crate) fn back_end() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        find(&BACK_END, Some("back-end"), "back-end")
+            .unwrap_or_else(|error| panic!("no back-end to test with: {error:#}"))
+    })
+}
+
+fn find(program: &Program, subfolder: Option<&str>, features: &str) -> Result<PathBuf> {
     let (target, profile) = target_folder()?;
     let target = subfolder.map_or(target.clone(), |name| target.join(name));
-    let binary = target.join(&profile).join("gateway");
-    if modified(&binary) < newest_source()? {
-        build(&target, &profile, features)?;
+    let binary = target.join(&profile).join(program.name);
+    if modified(&binary) < newest_source(program)? {
+        build(program, &target, &profile, features)?;
     }
     ensure!(binary.exists(), "cargo built no {}", binary.display());
     Ok(binary)
@@ -65,10 +90,11 @@ pub(crate) fn scratch_folder() -> PathBuf {
     folder
 }
 
-fn build(target: &Path, profile: &str, features: &str) -> Result<()> {
+fn build(program: &Program, target: &Path, profile: &str, features: &str) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--quiet", "--package", "gateway", "--bin", "gateway"]);
+    command.current_dir(workspace()).args(["build", "--quiet"]);
+    command.args(["--package", program.package, "--bin", program.name]);
     command.arg("--target-dir").arg(target).args(["--features", features]);
     // The folder of the profile `dev` is called otherwise than the profile.
     command.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
@@ -81,14 +107,14 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
-/// When the newest file was changed that the gateway may be made of.
-fn newest_source() -> Result<SystemTime> {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for path in ["Cargo.lock", "gateway/Cargo.toml", "drivers/Cargo.toml", "nbd/Cargo.toml"] {
-        newest = newest.max(modified(&workspace().join(path)));
+/// When the newest file was changed that the program may be made of.
+fn newest_source(program: &Program) -> Result<SystemTime> {
+    let crates = || program.crates.iter().map(|folder| workspace().join(folder));
+    let mut newest = modified(&workspace().join("Cargo.lock"));
+    for folder in crates() {
+        newest = newest.max(modified(&folder.join("Cargo.toml")));
     }
-    let mut folders: Vec<PathBuf> =
-        ["gateway/src", "drivers/src", "nbd/src"].iter().map(|path| workspace().join(path)).collect();
+    let mut folders: Vec<PathBuf> = crates().map(|folder| folder.join("src")).collect();
     while let Some(folder) = folders.pop() {
         let entries =
             std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;

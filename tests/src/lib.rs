@@ -4,6 +4,7 @@
 //!
 //! * servers as child processes with a private folder and socket: [`Gateway`] for ours, [`Peer`] for those that we
 //!   compare with, both on [`Server`];
+//! * a vhost-user back-end for the gateway, which misbehaves when told to: [`BackEnd`];
 //! * images for them, on a disk or in memory: [`Image`];
 //! * other people's clients, found in the test bed: [`tool`], [`requires!`];
 //! * a conformance suite for any NBD server: [`conformance`], and the defects that show what it finds: [`planted`];
@@ -13,6 +14,7 @@
 //! Nothing here measures time. Where a test waits, the bound is there to end a test that hangs, far beyond what a
 //! busy machine needs.
 
+mod back_end;
 mod bed;
 pub mod binary;
 pub mod cachestat;
@@ -26,6 +28,7 @@ pub mod process;
 mod rng;
 mod server;
 
+pub use back_end::BackEnd;
 pub use bed::{bootable_image, must_not_skip, tool};
 pub use command::{Output, run, run_with_input};
 pub use gateway::{Gateway, GatewayBuilder};
