@@ -1,9 +1,9 @@
 //! `cargo xtask test`: installs what the tests need and runs them all.
 //!
-//! Steps, in this order: the test bed, [`crate::check`], the tests of the workspace, the examples in its
-//! documentation, the fuzz targets. A step that fails does not keep the later ones from running, except that
-//! nothing can be tested without the bed. At the end stands one line for each step and the test runner's
-//! own count.
+//! Steps, in this order: the test bed, [`crate::check`], the tests of the workspace, those of the drivers that need
+//! a feature, the examples in the documentation, the fuzz targets. A step that fails does not keep the later ones
+//! from running, except that nothing can be tested without the bed. At the end stands one line for each step and the
+//! test runner's own counts.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
@@ -40,6 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     let steps = [
         step("check", check::run),
         step("tests", || workspace_tests(&bed, &mut counts)),
+        step("drivers", || run_tests(&bed, DRIVERS, &mut counts)),
         step("examples", || examples(&bed)),
         step("fuzz", || fuzz::run(&fuzz::Args::all(args.fuzz_seconds))),
     ];
@@ -76,22 +77,33 @@ fn summary(steps: &[Step], counts: &[String]) -> Result<()> {
 fn workspace_tests(bed: &Bed, counts: &mut Vec<String>) -> Result<()> {
     // End-to-end tests start programs of other crates, which cargo does not build for them.
     sh::run(repo::cargo()?.args(["build", "--quiet", "--workspace", "--bins", "--locked"]))?;
+    run_tests(bed, &["--workspace"], counts)
+}
+
+/// The conformance suite on every driver, and what else takes code that no product has. It is built by itself:
+/// cargo would otherwise put that code into the gateway that the other tests start.
+const DRIVERS: &[&str] = &["--package", "drivers", "--features", "testing-backend"];
+
+/// Runs the tests that the arguments choose.
+fn run_tests(bed: &Bed, choice: &[&str], counts: &mut Vec<String>) -> Result<()> {
     let mut command = repo::cargo()?;
     command.env("GATEWAY_TEST_BED", bed.root());
     let nextest = sh::capture(repo::cargo()?.args(["nextest", "--version"])).is_ok();
     if nextest {
-        command.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+        command.args(["nextest", "run"]);
         command.stderr(Stdio::piped());
     } else {
-        command.args(["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"]);
+        command.args(["test", "--all-targets"]);
         command.stdout(Stdio::piped());
     }
+    command.args(choice).args(["--locked", "--no-fail-fast"]);
     let (status, lines) = watched(&mut command, is_count)?;
-    *counts = lines;
     if !status.success() {
+        counts.extend(lines);
         bail!("`{}` ended with {status}", sh::display(&command));
     }
-    ensure!(!counts.is_empty(), "`{}` counted no tests", sh::display(&command));
+    ensure!(!lines.is_empty(), "`{}` counted no tests", sh::display(&command));
+    counts.extend(lines);
     Ok(())
 }
 
