@@ -7,12 +7,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use drivers::testing::backend::{FAULTS, FEATURES, Fault, Kind, Protocol, READ_ONLY, Server, Store};
 
+/// Parts of the protocol that may be missing.
+const PROTOCOL_NAMES: [&str; 5] = ["protocol", "config", "mq", "reply-ack", "mem-slots"];
+
 /// Serves a block device on a vhost-user socket, one connection at a time.
 ///
 /// It prints one line when it listens. The device may be told to misbehave; what must come of each fault is said where
 /// the faults are defined.
 #[derive(Parser)]
-#[command(after_help = after_help())]
+#[command(version, after_help = after_help())]
 struct Args {
     /// Socket to listen on; replaced if it is there.
     #[arg(long, value_name = "PATH")]
@@ -32,8 +35,8 @@ struct Args {
         default_value = "indirect-desc,event-idx,flush,discard,write-zeroes"
     )]
     features: Vec<u64>,
-    /// What it does not speak of the protocol: protocol (no protocol features at all), config, mq, reply-ack.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = ["protocol", "config", "mq", "reply-ack"])]
+    /// What it does not speak of the protocol: protocol means no protocol features at all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PROTOCOL_NAMES)]
     without: Vec<String>,
     /// Block size in bytes, told with the feature blk-size.
     #[arg(long, value_name = "BYTES", default_value_t = 512)]
@@ -141,6 +144,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             config: has("config"),
             mq: has("mq"),
             reply_ack: has("reply-ack"),
+            mem_slots: has("mem-slots"),
         },
         fault: args.fault.unwrap_or(Fault::None),
         ..Kind::default()

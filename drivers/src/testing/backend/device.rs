@@ -108,6 +108,7 @@ impl VhostUserBackendMut for Device {
             (protocol.config, VhostUserProtocolFeatures::CONFIG),
             (protocol.mq, VhostUserProtocolFeatures::MQ),
             (protocol.reply_ack, VhostUserProtocolFeatures::REPLY_ACK),
+            (protocol.mem_slots, VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS),
             (storms, VhostUserProtocolFeatures::BACKEND_REQ),
         ]
         .into_iter()

@@ -77,11 +77,14 @@ pub struct Protocol {
     pub mq: bool,
     /// REPLY_ACK: messages can ask for an acknowledgement.
     pub reply_ack: bool,
+    /// CONFIGURE_MEM_SLOTS: memory can be given and taken region by region. libblkio demands it.
+    pub mem_slots: bool,
 }
 
 impl Protocol {
     /// All of it.
-    pub const FULL: Protocol = Protocol { any: true, config: true, mq: true, reply_ack: true };
+    pub const FULL: Protocol =
+        Protocol { any: true, config: true, mq: true, reply_ack: true, mem_slots: true };
 }
 
 impl Default for Kind {

@@ -9,6 +9,7 @@
 //! | `serve` | one request |
 //! | `answer` | how requests end, and the faults of that |
 //! | `null` | the quick way for a device that keeps nothing |
+//! | `ring` | the ring for that |
 //! | `device` | all of that as a device of the crate `vhost-user-backend` |
 //! | `wire` | faults of the conversation, made between the two sides |
 //! | `server` | connections, one after the other |
@@ -23,6 +24,7 @@ mod device;
 mod fault;
 mod kind;
 mod null;
+mod ring;
 mod serve;
 mod server;
 mod store;

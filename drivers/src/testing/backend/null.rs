@@ -8,18 +8,28 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use vhost_user_backend::{VringRwLock, VringT};
-use virtio_queue::{QueueOwnedT, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
+use virtio_queue::QueueT;
+use vm_memory::{Address, GuestMemoryMmap};
 
-use super::answer::Answer;
 use super::kind::{Kind, SERIAL};
-use super::serve::{Chain, request, status};
+use super::ring::{Chain, HotMemory, serve_queue};
+use super::serve::{request, status};
 
 /// Requests that are answered with one look whether the driver wants a call.
-const BATCH: usize = 32;
+const BATCH: u16 = 32;
+
+/// The serial number as it is written: twenty bytes (VIRTIO 1.2, section 5.2.6).
+const SERIAL_BYTES: [u8; 20] = serial_bytes();
 
 /// How long it looks at empty queues before it asks to be kicked.
-const SPIN: Duration = Duration::from_micros(20);
+const SPIN: Duration = Duration::from_micros(10);
+
+const fn serial_bytes() -> [u8; 20] {
+    match SERIAL.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => [0; 20],
+    }
+}
 
 /// Serves all queues until they have been empty for a while.
 ///
@@ -27,13 +37,14 @@ const SPIN: Duration = Duration::from_micros(20);
 /// A ring that lies in no memory, or a driver that cannot be called.
 pub(super) fn serve_all(kind: &Kind, memory: &GuestMemoryMmap, vrings: &[VringRwLock]) -> io::Result<()> {
     set_kicks(memory, vrings, false)?;
+    let hot = HotMemory::new(memory);
     let mut busy_at = Instant::now();
     loop {
-        let mut count = 0;
+        let mut was_busy = false;
         for vring in vrings {
-            count += serve_batch(kind, memory, vring)?;
+            was_busy |= serve_batch(kind, &hot, vring)?;
         }
-        if count > 0 {
+        if was_busy {
             busy_at = Instant::now();
         } else if busy_at.elapsed() < SPIN {
             std::hint::spin_loop();
@@ -64,44 +75,35 @@ fn set_kicks(memory: &GuestMemoryMmap, vrings: &[VringRwLock], wanted: bool) -> 
     Ok(has_more)
 }
 
-/// Answers what is in one queue, up to a bound; returns how many requests that were.
-fn serve_batch(kind: &Kind, memory: &GuestMemoryMmap, vring: &VringRwLock) -> io::Result<usize> {
+/// Answers what is in one queue, up to a bound; tells whether there was something.
+fn serve_batch(kind: &Kind, memory: &HotMemory<'_>, vring: &VringRwLock) -> io::Result<bool> {
     let mut state = vring.get_mut();
     if !state.is_enabled() || !state.get_queue().ready() {
-        return Ok(0);
+        return Ok(false);
     }
-    let queue = state.get_queue_mut();
-    let mut answers = [Answer { head: 0, written: 0 }; BATCH];
-    let mut count = 0;
-    let chains = queue.iter(memory).map_err(io::Error::other)?;
-    for (place, chain) in answers.iter_mut().zip(chains) {
-        *place = answer(kind, memory, chain)?;
-        count += 1;
-    }
-    for answer in &answers[..count] {
-        queue.add_used(memory, answer.head, answer.written).map_err(io::Error::other)?;
-    }
-    if count > 0 && queue.needs_notification(memory).map_err(io::Error::other)? {
+    let (count, calls) =
+        serve_queue(memory, state.get_queue_mut(), BATCH, |chain| answer(kind, memory, chain))?;
+    if calls {
         state.signal_used_queue()?;
     }
-    Ok(count)
+    Ok(count > 0)
 }
 
 /// What a chain consists of.
 #[derive(Default)]
 struct Shape {
-    header: Option<GuestAddress>,
+    header: Option<u64>,
     /// The first buffer for the device to write.
-    data: Option<GuestAddress>,
-    status: Option<GuestAddress>,
+    data: Option<u64>,
+    status: Option<u64>,
     readable_bytes: u64,
     writable_bytes: u32,
 }
 
-fn shape(chain: Chain<'_>) -> Shape {
+fn shape(mut chain: Chain<'_, '_>) -> io::Result<Shape> {
     let mut shape = Shape::default();
-    for descriptor in chain {
-        let (address, len) = (descriptor.addr(), descriptor.len());
+    while let Some(descriptor) = chain.next()? {
+        let (address, len) = (descriptor.addr().raw_value(), descriptor.len());
         if descriptor.is_write_only() {
             shape.data.get_or_insert(address);
             // The status is the last byte.
@@ -112,18 +114,19 @@ fn shape(chain: Chain<'_>) -> Shape {
             shape.readable_bytes += u64::from(len);
         }
     }
-    shape
+    Ok(shape)
 }
 
+/// Answers a request; returns how many bytes that wrote by its own account.
+///
 /// # Errors
 /// The chain has no header or no status, or one of them lies in no memory.
-fn answer(kind: &Kind, memory: &GuestMemoryMmap, chain: Chain<'_>) -> io::Result<Answer> {
-    let head = chain.head_index();
-    let shape = shape(chain);
+fn answer(kind: &Kind, memory: &HotMemory<'_>, chain: Chain<'_, '_>) -> io::Result<u32> {
+    let shape = shape(chain)?;
     let (Some(header), Some(status_at)) = (shape.header, shape.status) else {
         return Err(io::Error::from(io::ErrorKind::InvalidData));
     };
-    let [operation, sector]: [u64; 2] = memory.read_obj(header).map_err(io::Error::other)?;
+    let [operation, sector]: [u64; 2] = memory.read(header)?;
     let operation = u64::from_le(operation) as u32;
     let data_bytes = match operation {
         request::IN => u64::from(shape.writable_bytes) - 1,
@@ -135,14 +138,12 @@ fn answer(kind: &Kind, memory: &GuestMemoryMmap, chain: Chain<'_>) -> io::Result
     let status = match operation {
         request::IN | request::OUT if end.is_none_or(|end| end > kind.capacity_bytes) => status::IOERR,
         request::GET_ID => {
-            let at = shape.data.unwrap_or(status_at);
-            memory.write_slice(SERIAL.as_bytes(), at).map_err(io::Error::other)?;
+            memory.write(shape.data.unwrap_or(status_at), SERIAL_BYTES)?;
             status::OK
         }
         request::IN | request::OUT | request::FLUSH | request::DISCARD | request::WRITE_ZEROES => status::OK,
         _ => status::UNSUPP,
     };
-    memory.write_obj(status, status_at).map_err(io::Error::other)?;
-    let written = if status == status::OK { shape.writable_bytes } else { 1 };
-    Ok(Answer { head, written })
+    memory.write(status_at, status)?;
+    Ok(if status == status::OK { shape.writable_bytes } else { 1 })
 }
