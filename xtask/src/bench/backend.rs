@@ -18,6 +18,9 @@ use super::interrupt;
 use super::server::{stop, tied_to_us};
 use super::tools::Tools;
 
+/// The program of our own back-end.
+pub(crate) const OWN: &str = "vhost-user-back-end";
+
 const START: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -29,6 +32,8 @@ const QUEUES: usize = 2;
 pub(crate) enum Backend {
     /// qemu-storage-daemon that exports its null disk from an I/O thread.
     QemuNull,
+    /// Our own back-end for tests with a null disk, which costs a small part of that.
+    OwnNull,
 }
 
 /// A running back-end.
@@ -47,6 +52,7 @@ impl Backend {
     pub(crate) fn program(self) -> &'static str {
         match self {
             Self::QemuNull => "qemu-storage-daemon",
+            Self::OwnNull => OWN,
         }
     }
 
@@ -54,6 +60,7 @@ impl Backend {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::QemuNull => "null-co of qemu-storage-daemon over vhost-user",
+            Self::OwnNull => "null disk of our back-end over vhost-user",
         }
     }
 
@@ -77,6 +84,14 @@ impl Backend {
                 "--pidfile".into(),
                 ready.display().to_string(),
             ],
+            Self::OwnNull => vec![
+                "--socket".into(),
+                socket.to_string(),
+                "--null".into(),
+                size_bytes.to_string(),
+                "--queues".into(),
+                QUEUES.to_string(),
+            ],
         }
     }
 }
@@ -98,10 +113,17 @@ impl BackendProcess {
         let (socket, ready, log) = (file("vhost"), file("vhost-ready"), file("vhost-log"));
         remove(&ready)?;
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let stdout = match backend {
+            Backend::QemuNull => output.try_clone()?,
+            // It says when it listens.
+            Backend::OwnNull => {
+                File::create(&ready).with_context(|| format!("creating {}", ready.display()))?
+            }
+        };
         let child = tied_to_us(&program)
             .args(backend.arguments(size_bytes, &socket, &ready))
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
+            .stdout(stdout)
             .stderr(output)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
@@ -148,5 +170,19 @@ pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("removing {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_back_end_is_told_its_socket_and_size() {
+        for backend in [Backend::QemuNull, Backend::OwnNull] {
+            let line =
+                backend.arguments(1 << 30, Path::new("/run/s.vhost"), Path::new("/run/ready")).join(" ");
+            assert!(line.contains("/run/s.vhost") && line.contains("1073741824"), "{backend:?}: {line}");
+        }
     }
 }

@@ -93,7 +93,8 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     ensure!(!scenarios.is_empty(), "no scenario has {} in its name; see --list", args.filter.join(" or "));
     let sockets =
         tempfile::Builder::new().prefix("gateway-bench-").tempdir().context("folder for sockets")?;
-    let plan = plan(args, sockets.path())?;
+    let own_back_end = scenarios.iter().any(|scenario| scenario.backend() == Some(Backend::OwnNull));
+    let plan = plan(args, sockets.path(), own_back_end)?;
     let versions = versions(&plan, &scenarios);
     prepare(&plan, &scenarios)?;
     let file_system = file_system(&plan.file_image);
@@ -144,7 +145,7 @@ fn list() {
     println!("servers: {}", Kind::ALL.map(Kind::slug).join(", "));
 }
 
-fn plan(args: &CompareArgs, sockets: &Path) -> anyhow::Result<Plan> {
+fn plan(args: &CompareArgs, sockets: &Path, own_back_end: bool) -> anyhow::Result<Plan> {
     let (rounds, seconds, warm_up) = if args.quick { (3, 0.4, 0.15) } else { (7, 1.0, 0.3) };
     let size_bytes = args.image_size << 20;
     ensure!(size_bytes >= 16 << 20, "--image-size {}: at least 16", args.image_size);
@@ -159,7 +160,11 @@ fn plan(args: &CompareArgs, sockets: &Path) -> anyhow::Result<Plan> {
     };
     let tmpfs = image::tmpfs_folder();
     Ok(Plan {
-        tools: Tools::new(args.gateway.as_deref(), servers.contains(&Kind::Gateway))?,
+        tools: Tools::new(
+            args.gateway.as_deref(),
+            servers.iter().any(|kind| kind.program() == "gateway"),
+            own_back_end,
+        )?,
         rounds,
         patience: args.patience,
         duration: Duration::try_from_secs_f64(seconds).with_context(|| format!("--seconds {seconds}"))?,

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
+use super::backend;
 use super::server::warn;
 use crate::bed::Bed;
 
@@ -12,37 +13,44 @@ use crate::bed::Bed;
 #[derive(Debug)]
 pub(crate) struct Tools {
     gateway: PathBuf,
+    back_end: PathBuf,
     bed: Bed,
 }
 
 impl Tools {
     /// Builds the gateway with the release profile, unless `gateway` names another release build or it is not
-    /// `wanted`.
+    /// `wanted`; and our own back-end, if that is.
     ///
     /// # Errors
-    /// It does not build, or the one named lies in a folder of debug builds.
-    pub(crate) fn new(gateway: Option<&Path>, wanted: bool) -> anyhow::Result<Self> {
+    /// One of them does not build, or the gateway named lies in a folder of debug builds.
+    pub(crate) fn new(gateway: Option<&Path>, wanted: bool, back_end_wanted: bool) -> anyhow::Result<Self> {
         let named = gateway.is_some();
-        let gateway = match gateway {
-            Some(path) => path.to_path_buf(),
-            None => std::env::current_exe().context("path of this program")?.with_file_name("gateway"),
-        };
+        let own = std::env::current_exe().context("path of this program")?;
+        let gateway = gateway.map_or_else(|| own.with_file_name("gateway"), Path::to_path_buf);
         if wanted && !named {
-            build_gateway()?;
+            build(&["--package", "gateway"])?;
+        }
+        if back_end_wanted {
+            build(&["--package", "tests", "--features", "back-end", "--bin", backend::OWN])?;
         }
         let debug = gateway.components().any(|part| part.as_os_str() == "debug");
         ensure!(!debug, "{} is a debug build; only release builds are measured", gateway.display());
-        Ok(Self { gateway, bed: Bed::locate()? })
+        Ok(Self { gateway, back_end: own.with_file_name(backend::OWN), bed: Bed::locate()? })
     }
 
-    /// Path of `program`: of the gateway as built, of others in the test bed, else in `PATH`.
+    /// Path of `program`: of our own as built, of others in the test bed, else in `PATH`.
     ///
     /// # Errors
     /// It is nowhere.
     pub(crate) fn find(&self, program: &str) -> anyhow::Result<PathBuf> {
-        if program == "gateway" {
-            ensure!(self.gateway.is_file(), "{} does not exist", self.gateway.display());
-            return Ok(self.gateway.clone());
+        let own = match program {
+            "gateway" => Some(&self.gateway),
+            backend::OWN => Some(&self.back_end),
+            _ => None,
+        };
+        if let Some(path) = own {
+            ensure!(path.is_file(), "{} does not exist", path.display());
+            return Ok(path.clone());
         }
         self.bed.tool(program).or_else(|error| {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -59,7 +67,8 @@ impl Tools {
     /// It is missing or cannot be run.
     pub(crate) fn version(&self, program: &str) -> anyhow::Result<String> {
         let path = self.find(program)?;
-        if program != "gateway" && !path.starts_with(self.bed.root()) {
+        let is_ours = [&self.gateway, &self.back_end].contains(&&path);
+        if !is_ours && !path.starts_with(self.bed.root()) {
             warn(format_args!(
                 "{} is the host's, not the test bed's (`cargo xtask setup` makes one)",
                 path.display()
@@ -76,11 +85,11 @@ impl Tools {
     }
 }
 
-/// Builds `gateway` next to this program, which is a release build itself.
-fn build_gateway() -> anyhow::Result<()> {
+/// Builds a program of the workspace next to this one, which is a release build itself.
+fn build(choice: &[&str]) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--release", "--package", "gateway"]).status();
+    let status = Command::new(cargo).args(["build", "--release"]).args(choice).status();
     let status = status.context("running cargo")?;
-    ensure!(status.success(), "the gateway does not build: {status}");
+    ensure!(status.success(), "`cargo build --release {}` ended with {status}", choice.join(" "));
     Ok(())
 }
