@@ -108,7 +108,7 @@ fn large_blocks_in_many_small_pieces_conform() {
 /// A started device on a back-end that does this wrong.
 fn faulty(fault: Fault) -> (Backend, Client) {
     let backend = Backend::start(Kind { fault, ..Kind::default() });
-    let device = connect(&backend, &[], 1);
+    let device = connect(&backend, &["reconnect=0"], 1);
     let client = Client::new(&device, 0);
     (backend, client)
 }

@@ -16,6 +16,7 @@
 mod planted;
 
 mod cli;
+mod copies;
 mod disk;
 mod exports;
 mod handshake;

@@ -1,9 +1,13 @@
 //! The driver `virtio-blk-vhost-user` with qemu-storage-daemon as back-end.
 
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 use tests::conformance::{Level, Selection, Target, run};
 use tests::{Gateway, Image, Place, Rng, Server, requires, tool, wait_until};
 
@@ -19,7 +23,10 @@ struct Daemon {
 impl Daemon {
     /// Serves an image of this format with so many queues.
     fn start(image: &Path, format: &str, options: &str) -> Daemon {
-        let folder = Server::folder();
+        Daemon::start_in(Server::folder(), image, format, options, &[])
+    }
+
+    fn start_in(folder: TempDir, image: &Path, format: &str, options: &str, more: &[&str]) -> Daemon {
         let socket = folder.path().join("vhost");
         let mut command = Command::new(tool("qemu-storage-daemon").expect("the test asked for it before"));
         let file = format!("driver=file,node-name=file,filename={},discard=unmap", image.display());
@@ -32,6 +39,7 @@ impl Daemon {
         let ready = folder.path().join("ready");
         let nbd = format!("addr.type=unix,addr.path={}", ready.display());
         command.args(["--blockdev", &file, "--blockdev", &node, "--export", &export, "--nbd-server", &nbd]);
+        command.args(more);
         Daemon { process: Server::start_unix(command, folder, &ready) }
     }
 
@@ -190,6 +198,117 @@ fn a_back_end_that_is_killed_with_everything_in_flight_keeps_nobody_waiting() {
         assert!(cookies.into_iter().eq(0..11));
         assert_eq!(client.write(0, 5000, &[1; 100_000]), EIO);
         assert_eq!(client.read(0, MIB), Err(EIO));
+    }
+    gateway.stop();
+}
+
+/// How many bytes of payload the gateway copied by itself, as it says at its end.
+fn copied_bytes(mut gateway: Gateway) -> u64 {
+    gateway.signal(Signal::SIGTERM);
+    assert!(gateway.wait().success());
+    let said = gateway.stderr();
+    let number = said.split("payload bytes copied: ").nth(1).expect("it says so");
+    number.lines().next().and_then(|number| number.trim().parse().ok()).expect("a number")
+}
+
+#[test]
+fn payloads_of_64_kib_and_more_are_not_copied() {
+    requires!("qemu-storage-daemon");
+    for (len, copies) in
+        [(64 << 10, false), (100_352, false), (1 << 20, false), (4 << 20, false), (4096, true)]
+    {
+        let image = Image::sparse(Place::Memory, 64 << 20);
+        let daemon = Daemon::start(image.path(), "raw", ",writable=on");
+        let gateway = Gateway::builder().env("GATEWAY_LOG", "debug").start(&[
+            "virtio-blk-vhost-user",
+            &daemon.property(),
+            // So much that leases are never scarce: then the first bytes of a payload wait in the receive buffer.
+            "--memory",
+            "128M",
+        ]);
+        let mut client = Raw::open(gateway.socket(), "");
+        let data = Rng::new(len as u64).bytes(len);
+        // Several in flight, so that they lie one behind the other in the socket.
+        for round in 0..4_u64 {
+            (0..3).for_each(|cookie| client.send(WRITE, 0, cookie, (round * 3 + cookie) * (5 << 20), &data));
+            client.all_succeed(3);
+            assert!(client.read((round * 15) << 20, len).as_ref() == Ok(&data));
+        }
+        drop(client);
+        let copied = copied_bytes(gateway);
+        assert_eq!(copied > 0, copies, "{copied} bytes were copied of requests of {len} bytes");
+    }
+}
+
+#[test]
+fn a_connected_socket_is_taken_over() {
+    requires!("qemu-storage-daemon");
+    let image = Image::with(Place::Memory, &Rng::new(3).bytes(16 << 20));
+    let daemon = Daemon::start(image.path(), "raw", ",writable=on");
+    let socket = UnixStream::connect(daemon.process.path("vhost")).unwrap();
+    // A duplicate that the gateway inherits.
+    let inherited = nix::unistd::dup(&socket).unwrap();
+    drop(socket);
+    let fd = format!("fd={}", inherited.as_raw_fd());
+    let gateway = Gateway::start(&["virtio-blk-vhost-user", &fd]);
+    drop(inherited);
+    let mut client = Raw::open(gateway.socket(), "");
+    assert!(client.read(0, MIB).as_deref() == Ok(&Rng::new(3).bytes(16 << 20)[..MIB]));
+    assert_eq!(client.write(0, 0, &[1; 4096]), 0);
+    gateway.stop();
+    let mut command = Command::new(Gateway::program());
+    let said = tests::run(command.args(["virtio-blk-vhost-user", "fd=3", "reconnect=5"])).failure();
+    assert!(said.contains("no place to connect to"), "{said}");
+}
+
+#[test]
+fn a_busy_client_costs_no_more_memory_than_was_allowed() {
+    requires!("qemu-storage-daemon");
+    let image = Image::sparse(Place::Memory, 64 << 20);
+    let daemon = Daemon::start(image.path(), "raw", ",writable=on");
+    let gateway = daemon.gateway(&["--memory", "8M"]);
+    let mut client = Raw::open(gateway.socket(), "");
+    let data = vec![1; 4 << 20];
+    for round in 0..8_u64 {
+        (0..4).for_each(|cookie| {
+            client.send(WRITE, 0, cookie, (round % 4 * 4 + cookie) << 20, &data[..1 << 20])
+        });
+        client.all_succeed(4);
+        assert!(client.read(0, 4 << 20).is_ok());
+    }
+    let resident = tests::process::resident_bytes(gateway.pid());
+    assert!(resident < 40 << 20, "{} MiB are resident", resident >> 20);
+    gateway.stop();
+}
+
+#[test]
+fn a_new_size_is_noticed_while_serving() {
+    requires!("qemu-storage-daemon");
+    let image = Image::sparse(Place::Memory, 16 << 20);
+    let folder = Server::folder();
+    let monitor = folder.path().join("monitor");
+    let chardev = format!("socket,id=monitor,server=on,wait=off,path={}", monitor.display());
+    let options = ["--chardev", &chardev, "--monitor", "chardev=monitor"];
+    let daemon = Daemon::start_in(folder, image.path(), "raw", ",writable=on", &options);
+    let gateway = daemon.gateway(&[]);
+    let mut old = Raw::open(gateway.socket(), "");
+    let mut monitor = UnixStream::connect(monitor).unwrap();
+    monitor.write_all(br#"{"execute":"qmp_capabilities"}"#).unwrap();
+    let mut resize = |bytes: u64| {
+        let command =
+            format!(r#"{{"execute":"block_resize","arguments":{{"node-name":"disk","size":{bytes}}}}}"#);
+        monitor.write_all(command.as_bytes()).unwrap();
+    };
+    for mebibytes in [32_u64, 24] {
+        let bytes = mebibytes << 20;
+        resize(bytes);
+        wait_until("the new size is noticed", || {
+            gateway.stderr().contains(&format!("has {bytes} bytes now"))
+        });
+        let mut new = Raw::open(gateway.socket(), "");
+        assert_eq!(new.size_bytes, bytes);
+        assert_eq!(new.write(0, bytes - 4096, &[1; 4096]), 0);
+        assert!(old.read(0, MIB).is_ok(), "who is connected goes on");
     }
     gateway.stop();
 }

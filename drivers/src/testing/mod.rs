@@ -58,6 +58,11 @@ pub trait Fixture: Sync {
         None
     }
 
+    /// Whether the device announces by itself when its size has changed. Tests of the driver see to that.
+    fn tells_size(&self) -> bool {
+        false
+    }
+
     /// Changes the size of what lies under the disk. `false`: that is impossible.
     fn resize(&self, _capacity_bytes: u64) -> bool {
         false

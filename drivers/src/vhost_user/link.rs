@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures};
+use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost::vhost_user::{Error as ProtocolError, Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 
@@ -91,7 +91,7 @@ impl Link {
     pub(super) fn negotiate(socket: UnixStream, name: &str, terms: Terms) -> Result<Link, Error> {
         let stream = socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause))?;
         let mut frontend = Frontend::from_stream(stream, 1);
-        let negotiated = within(PATIENCE, &socket, || negotiate(&mut frontend, name, terms));
+        let negotiated = within(PATIENCE, &socket, || negotiate(&mut frontend, &socket, name, terms));
         let Negotiated { features, has_acks, config, queues, changes } =
             negotiated.ok_or_else(|| silent(name))??;
         Ok(Link { frontend, socket, changes, name: name.to_owned(), features, has_acks, config, queues })
@@ -121,8 +121,8 @@ impl Link {
         match changes.take() {
             Ok(false) => Ok(None),
             Ok(true) => {
-                let Link { frontend, socket, name, features, .. } = self;
-                let read = || read_config(frontend, name);
+                let Link { socket, name, features, .. } = self;
+                let read = || read_config(socket, name);
                 let (bytes, len) = within(PATIENCE, socket, read).ok_or_else(|| silent(&self.name))??;
                 Ok(Some(BlkConfig::decode(&bytes, *features & config::features_within(len))))
             }
@@ -247,7 +247,12 @@ struct Negotiated {
 }
 
 /// The part of the conversation that finds out what the device is.
-fn negotiate(frontend: &mut Frontend, name: &str, terms: Terms) -> Result<Negotiated, Error> {
+fn negotiate(
+    frontend: &mut Frontend,
+    socket: &UnixStream,
+    name: &str,
+    terms: Terms,
+) -> Result<Negotiated, Error> {
     let step = |what: &'static str| move |cause: vhost::Error| failed(name, what, &cause);
     frontend.set_owner().map_err(step("become the owner"))?;
     let offered = frontend.get_features().map_err(step("ask for the features"))?;
@@ -271,7 +276,7 @@ fn negotiate(frontend: &mut Frontend, name: &str, terms: Terms) -> Result<Negoti
     };
     let has_config = protocol.contains(VhostUserProtocolFeatures::CONFIG);
     let (bytes, len) = match terms.capacity_bytes {
-        _ if has_config => read_config(frontend, name)?,
+        _ if has_config => read_config(socket, name)?,
         Some(capacity_bytes) => config::of_capacity(capacity_bytes),
         None => return Err(no_config(name)),
     };
@@ -287,19 +292,18 @@ fn negotiate(frontend: &mut Frontend, name: &str, terms: Terms) -> Result<Negoti
     Ok(Negotiated { features, has_acks, config, queues, changes })
 }
 
-/// The configuration space, and how much of it the back-end has. Some have no more than the fields of their features,
-/// and refuse to tell of what lies behind.
-fn read_config(frontend: &mut Frontend, name: &str) -> Result<([u8; CONFIG_BYTES], usize), Error> {
+/// The configuration space, and how much of it the back-end has. Some have no more than the fields of their features:
+/// they tell less than was asked for, or refuse to tell of what lies behind.
+fn read_config(socket: &UnixStream, name: &str) -> Result<([u8; CONFIG_BYTES], usize), Error> {
     let mut refusal = None;
     for len in config::LENGTHS {
-        let flags = VhostUserConfigFlags::empty();
-        match frontend.get_config(0, len as u32, flags, &vec![0; len]) {
-            Ok((_, told)) if told.len() == len => {
+        match message::get_config(socket, len as u32) {
+            Ok(told) if told.len() >= config::LEAST => {
                 let mut bytes = [0; CONFIG_BYTES];
-                bytes[..len].copy_from_slice(&told);
-                return Ok((bytes, len));
+                bytes[..told.len()].copy_from_slice(&told);
+                return Ok((bytes, told.len()));
             }
-            Ok((_, told)) => {
+            Ok(told) => {
                 return Err(Error::device(format!("{name} has a configuration of {} bytes", told.len())));
             }
             Err(cause) => {

@@ -5,6 +5,7 @@
 //! on the same socket in between.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::net::UnixStream;
 
 use vhost::vhost_user::Error as ProtocolError;
@@ -28,40 +29,82 @@ pub(super) fn set_vring_base(
     base: u32,
     need_reply: bool,
 ) -> Result<(), vhost::Error> {
-    talk(socket, queue, base, need_reply).map_err(vhost::Error::VhostUserProtocol)
-}
-
-fn talk(mut socket: &UnixStream, queue: u32, base: u32, need_reply: bool) -> Result<(), ProtocolError> {
-    let code: u32 = FrontendReq::SET_VRING_BASE.into();
-    let flag = if need_reply { VhostUserHeaderFlag::NEED_REPLY.bits() } else { 0 };
-    // A header, then the payload: number of the queue, value. All words are in the byte order of the machine.
-    let words = [code, VERSION | flag, 8, queue, base];
-    socket.write_all(&words.map(u32::to_ne_bytes).concat()).map_err(ProtocolError::SocketBroken)?;
+    // The payload: number of the queue, value.
+    send(socket, FrontendReq::SET_VRING_BASE, need_reply, &bytes(&[queue, base]))?;
     if !need_reply {
         return Ok(());
     }
-    // The answer has the same header with another flag; its payload is one number, 0 for success.
-    let mut answer = [0; 20];
-    socket.read_exact(&mut answer).map_err(broken)?;
-    let mut words = [0; 5];
-    for (word, bytes) in words.iter_mut().zip(answer.chunks_exact(4)) {
-        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    }
-    let reply = VERSION | VhostUserHeaderFlag::REPLY.bits();
-    // Whether the answer repeats NEED_REPLY is nobody's business.
-    let flags = words[1] & !VhostUserHeaderFlag::NEED_REPLY.bits();
-    match (words[0] == code, flags == reply, words[2], words[3] | words[4]) {
-        (true, true, 8, 0) => Ok(()),
-        (true, true, 8, _) => Err(ProtocolError::BackendInternalError),
-        _ => Err(ProtocolError::InvalidMessage),
+    // The payload of the answer is one number, 0 for success.
+    match receive(socket, FrontendReq::SET_VRING_BASE, 8..=8)?.iter().all(|byte| *byte == 0) {
+        true => Ok(()),
+        false => Err(vhost::Error::VhostUserProtocol(ProtocolError::BackendInternalError)),
     }
 }
 
-fn broken(error: io::Error) -> ProtocolError {
+/// Asks for the first `len` bytes of the configuration, as GET_CONFIG of the crate does, which waits for the rest of an
+/// answer that is shorter. Back-ends that have less than was asked for answer so, or with nothing, which is a refusal.
+///
+/// # Errors
+/// What the socket answered, or that the back-end refuses.
+pub(super) fn get_config(socket: &UnixStream, len: u32) -> Result<Vec<u8>, vhost::Error> {
+    // The payload: offset, length, flags, and the bytes themselves.
+    let mut payload = bytes(&[0, len, 0]);
+    payload.resize(CONFIG_HEAD + len as usize, 0);
+    send(socket, FrontendReq::GET_CONFIG, false, &payload)?;
+    let answer = receive(socket, FrontendReq::GET_CONFIG, 0..=payload.len())?;
+    match answer.get(CONFIG_HEAD..) {
+        None | Some([]) => Err(vhost::Error::VhostUserProtocol(ProtocolError::BackendInternalError)),
+        Some(told) => Ok(told.to_vec()),
+    }
+}
+
+/// Bytes of a configuration message before the configuration.
+const CONFIG_HEAD: usize = 12;
+
+/// The words in the byte order of the machine, as all of the protocol is.
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn send(
+    mut socket: &UnixStream,
+    code: FrontendReq,
+    need_reply: bool,
+    payload: &[u8],
+) -> Result<(), vhost::Error> {
+    let flag = if need_reply { VhostUserHeaderFlag::NEED_REPLY.bits() } else { 0 };
+    let mut message = bytes(&[code.into(), VERSION | flag, payload.len() as u32]);
+    message.extend_from_slice(payload);
+    socket.write_all(&message).map_err(|cause| ProtocolError::SocketBroken(cause).into())
+}
+
+/// The payload of the answer to `code`, which has one of these lengths.
+fn receive(
+    mut socket: &UnixStream,
+    code: FrontendReq,
+    lengths: RangeInclusive<usize>,
+) -> Result<Vec<u8>, vhost::Error> {
+    let mut header = [0; 12];
+    socket.read_exact(&mut header).map_err(broken)?;
+    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    // Whether the answer repeats NEED_REPLY is nobody's business.
+    let flags = word(4) & !VhostUserHeaderFlag::NEED_REPLY.bits();
+    let len = word(8) as usize;
+    let is_answer = flags == VERSION | VhostUserHeaderFlag::REPLY.bits() && lengths.contains(&len);
+    if word(0) != u32::from(code) || !is_answer {
+        return Err(vhost::Error::VhostUserProtocol(ProtocolError::InvalidMessage));
+    }
+    let mut payload = vec![0; len];
+    socket.read_exact(&mut payload).map_err(broken)?;
+    Ok(payload)
+}
+
+fn broken(error: io::Error) -> vhost::Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => ProtocolError::Disconnected,
         _ => ProtocolError::SocketBroken(error),
     }
+    .into()
 }
 
 #[cfg(test)]
@@ -112,18 +155,39 @@ mod tests {
     #[test]
     fn a_refusal_a_wrong_answer_and_a_hang_up_are_told_apart() {
         use ProtocolError::{BackendInternalError, Disconnected, InvalidMessage};
+        let talk = |socket: &UnixStream| match set_vring_base(socket, 0, 0, true) {
+            Err(vhost::Error::VhostUserProtocol(cause)) => Err(cause),
+            other => panic!("{other:?}"),
+        };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = back_end(theirs, 1, 1 << 40);
-        assert!(matches!(talk(&ours, 0, 0, true), Err(BackendInternalError)));
+        assert!(matches!(talk(&ours), Err::<(), _>(BackendInternalError)));
         server.join().unwrap();
-        let closed = talk(&ours, 0, 0, true);
+        let closed = talk(&ours);
         assert!(matches!(closed, Err(Disconnected | ProtocolError::SocketBroken(_))), "{closed:?}");
         // A number, flags, or length that is not that of the answer.
         for header in [[9, 5, 8], [10, 1, 8], [10, 5, 4], [10, 6, 8]] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let answer: Vec<u8> = header.into_iter().chain([0, 0]).flat_map(u32::to_ne_bytes).collect();
             theirs.write_all(&answer).unwrap();
-            assert!(matches!(talk(&ours, 0, 0, true), Err(InvalidMessage)), "{header:?}");
+            assert!(matches!(talk(&ours), Err(InvalidMessage)), "{header:?}");
         }
+    }
+    #[test]
+    fn a_configuration_may_be_shorter_than_asked_for() {
+        for (told, expected) in [(60, Some(60)), (8, Some(8)), (0, None)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let len = if told == 0 { 0 } else { CONFIG_HEAD as u32 + told };
+            let mut answer = bytes(&[24, 5, len, 0, told, 0]);
+            answer.truncate(if told == 0 { 12 } else { 24 });
+            answer.resize(12 + len as usize, 7);
+            theirs.write_all(&answer).unwrap();
+            let config = get_config(&ours, 60);
+            assert_eq!(config.as_ref().ok().map(Vec::len), expected, "{config:?}");
+            assert!(config.into_iter().flatten().all(|byte| byte == 7));
+        }
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(&bytes(&[24, 5, 1 << 20, 0, 1 << 20, 0])).unwrap();
+        assert!(get_config(&ours, 60).is_err(), "more than asked for");
     }
 }

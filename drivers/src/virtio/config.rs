@@ -10,7 +10,10 @@ use crate::mem::LARGEST_LEASE_BYTES;
 pub(crate) const CONFIG_BYTES: usize = 60;
 
 /// Lengths to which a device may have the space: as a whole, or up to the fields of some feature.
-pub(crate) const LENGTHS: [usize; 4] = [CONFIG_BYTES, 36, 24, 8];
+pub(crate) const LENGTHS: [usize; 4] = [CONFIG_BYTES, 36, 24, LEAST];
+
+/// Length of the field that every device has: the capacity.
+pub(crate) const LEAST: usize = 8;
 
 /// The features whose fields lie within the first `len` bytes, and all that have none.
 pub(crate) fn features_within(len: usize) -> u64 {
@@ -30,7 +33,7 @@ pub(crate) fn features_within(len: usize) -> u64 {
 pub(crate) fn of_capacity(capacity_bytes: u64) -> ([u8; CONFIG_BYTES], usize) {
     let mut bytes = [0; CONFIG_BYTES];
     bytes[..8].copy_from_slice(&(capacity_bytes / SECTOR_BYTES).to_le_bytes());
-    (bytes, 8)
+    (bytes, LEAST)
 }
 
 /// Most buffers of data in one of our requests: what a lease needs if the device takes no longer ones than 4 KiB.

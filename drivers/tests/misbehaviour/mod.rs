@@ -1,7 +1,6 @@
 //! Back-ends that misbehave: a test for each [`Fault`] shows the outcome that its documentation states.
 //!
 //! Those for `WrongId`, `EndsTwice`, `WrongLength`, `NoData` and `Stalls` are beside the other tests of the driver.
-//! `ConfigStorm` needs a driver that opens the channel for it; its test comes with that driver.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -194,18 +193,36 @@ fn late_calls_wake_all_the_same() {
 }
 
 #[test]
-fn short_config_is_refused() {
-    let started = Instant::now();
-    std::thread::scope(|scope| {
-        for bytes in [0, 8, 59] {
-            scope.spawn(move || {
-                let said = refusal(kind(Fault::ShortConfig(bytes)));
-                let is_told = said.contains("configuration") || said.contains("has not answered for");
-                assert!(is_told, "{bytes}: {said}");
-            });
-        }
-    });
-    assert!(started.elapsed() < Duration::from_secs(60), "nobody waits for ever");
+fn short_config_is_taken_as_far_as_it_goes() {
+    for (bytes, discards) in [(8, false), (47, false), (48, true), (59, true)] {
+        let backend = Backend::start(kind(Fault::ShortConfig(bytes)));
+        let device = connect(&backend, &[], 1);
+        assert_eq!(device.limits().capacity_bytes, Kind::default().capacity_bytes, "{bytes}");
+        assert_eq!(device.limits().discard.is_some(), discards, "{bytes}");
+        assert!(device.limits().write_zeroes.is_none(), "{bytes}");
+        assert!(Client::new(&device, 0).read(0, 4096).is_ok(), "{bytes}");
+    }
+}
+
+#[test]
+fn short_config_without_a_capacity_is_refused() {
+    for bytes in [0, 7] {
+        let said = refusal(kind(Fault::ShortConfig(bytes)));
+        assert!(said.contains("configuration") && !said.contains("has not answered"), "{bytes}: {said}");
+    }
+}
+
+#[test]
+fn config_storm_is_borne() {
+    let backend = Backend::start(kind(Fault::ConfigStorm(10_000)));
+    let device = connect(&backend, &[], 2);
+    assert!(device.limits().can_grow, "there is a channel for it");
+    let mut client = Client::new(&device, 0);
+    for round in 0..200 {
+        let requests = reads(&mut client, 16);
+        assert!(client.run(requests).iter().all(is_good), "round {round}");
+    }
+    assert_eq!(device.next_event(), None, "nothing has changed");
 }
 
 #[test]
@@ -223,12 +240,18 @@ fn silent_during_the_negotiation_is_bounded() {
 }
 
 #[test]
-fn a_back_end_without_config_is_refused() {
-    let without = |protocol| refusal(Kind { protocol, ..Kind::default() });
-    let said = without(Protocol { config: false, ..Protocol::FULL });
-    assert!(said.contains("protocol feature CONFIG"), "{said}");
-    let said = without(Protocol { any: false, ..Protocol::FULL });
-    assert!(said.contains("protocol feature CONFIG"), "{said}");
+fn a_back_end_without_config_needs_to_be_told_the_size() {
+    for protocol in [Protocol { config: false, ..Protocol::FULL }, Protocol { any: false, ..Protocol::FULL }]
+    {
+        let said = refusal(Kind { protocol, ..Kind::default() });
+        assert!(said.contains("protocol feature CONFIG") && said.contains("size=BYTES"), "{said}");
+        let backend = Backend::start(Kind { protocol, ..Kind::default() });
+        let device = connect(&backend, &["size=1M"], 1);
+        assert_eq!(device.limits().capacity_bytes, 1 << 20);
+        let mut client = Client::new(&device, 0);
+        client.write((1 << 20) - 4096, &[9; 4096], PLAIN).unwrap();
+        assert_eq!(client.read((1 << 20) - 4096, 4096), Ok(vec![9; 4096]), "{protocol:?}");
+    }
 }
 
 /// A device of one queue and what it says of its queues.

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use drivers::{Completion, Errno, Lease, Limits, Operation, Pool, Request, RequestFlags, RequestId};
 
 use super::{Disk, Flight, Op, State, error_of};
+use crate::copies;
 use crate::slab::Key;
 use crate::worker::mailbox::Message;
 
@@ -155,6 +156,7 @@ impl Disk {
         let last = if end == self.limits.capacity_bytes { end } else { end & !mask };
         let piece = |from: u64, to: u64| {
             let mut bytes = vec![0; (to - from) as usize].into_boxed_slice();
+            copies::count(bytes.len());
             lease.slice(lead + (from - offset) as usize, bytes.len()).copy_to(&mut bytes);
             bytes
         };
@@ -279,6 +281,7 @@ impl Disk {
             self.edge_over(key, error);
             return;
         }
+        copies::count(edge.bytes.len());
         scratch.slice(edge.at, edge.bytes.len()).copy_from(&edge.bytes);
         edge.writing = true;
         let block = edge.block;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
 
+use crate::copies;
 use crate::net::listen::{Listen, Listeners};
 use crate::sys;
 use accept::Acceptors;
@@ -122,6 +123,7 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
         }
     };
     drop(pidfile);
+    copies::log();
     Ok(code)
 }
 

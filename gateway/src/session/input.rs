@@ -2,6 +2,7 @@
 
 use nbd::{Cookie, HeaderFormat};
 
+use crate::copies;
 use crate::disk::{Disk, Ticket};
 use crate::slab::Key;
 use drivers::{Errno, Lease};
@@ -155,7 +156,7 @@ pub(super) struct Input {
     /// straight into leases or lie in the buffer as they will in a file.
     window: usize,
     /// Payloads never go straight into leases: receive as much as there is.
-    immediate: bool,
+    pub(super) immediate: bool,
 }
 
 impl Input {
@@ -179,6 +180,9 @@ impl Input {
     pub(super) fn pause(&mut self, buffer: &mut ReceiveBuffer) {
         debug_assert!(self.parked.is_empty(), "resumed before");
         if !buffer.filled().is_empty() {
+            if let Receiving::Payload(_) = self.state {
+                copies::count(buffer.filled().len());
+            }
             self.parked = buffer.filled().to_vec();
             buffer.parked += self.parked.len();
             buffer.consume(self.parked.len());
@@ -206,8 +210,9 @@ impl Input {
         }
     }
 
-    /// A large payload came: receive no more than the next header before it.
-    pub(super) fn saw_large_payload(&mut self) {
+    /// A long write came, or a long read where payloads go into leases: receive no more than the next header, since a
+    /// long payload may follow it.
+    pub(super) fn saw_long_request(&mut self) {
         self.window = self.format.len();
     }
 

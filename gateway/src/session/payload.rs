@@ -7,6 +7,7 @@ use drivers::Now;
 
 use super::input::{Filling, Payload, ReceiveBuffer, Received, Receiving};
 use super::{Hangup, Session};
+use crate::copies;
 use crate::disk::{Disk, Ticket};
 
 /// Parts that are written as they arrive end on multiples of this, so that no page is written twice.
@@ -82,6 +83,7 @@ impl Session {
         let Receiving::Payload(payload) = &mut self.input.state else { return Received::NeedMore };
         let Some(filling) = &mut payload.filling else { return Received::NeedMore };
         let here = arrived(buffer, (filling.len - filling.got) as u64);
+        copies::count(here);
         filling.lease.slice(filling.lead + filling.got, here).copy_from(&buffer.filled()[..here]);
         buffer.consume(here);
         filling.got += here;

@@ -214,6 +214,9 @@ impl Session {
     }
 
     fn read(&mut self, disk: &mut Disk, mut ticket: Ticket, df: bool) {
+        if ticket.len >= STREAM_BYTES && !self.input.immediate {
+            self.input.saw_long_request();
+        }
         let chunked = self.transmission.replies.is_chunked();
         let mut holes = chunked && !df && ticket.len >= HOLES_BYTES && disk.limits().block_status;
         let mut whole = df || !chunked;
@@ -278,7 +281,7 @@ impl Session {
         let header = self.input.format.len();
         let is_large = ticket.len >= STREAM_BYTES;
         if is_large {
-            self.input.saw_large_payload();
+            self.input.saw_long_request();
         }
         if is_large || buffer.is_scarce() {
             buffer.consume(header);

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nbd::Transmission;
+use tokio::time::timeout;
 
 use crate::disk::Disk;
 use crate::exports::ExportTable;
@@ -35,6 +36,10 @@ use wake::Bells;
 
 /// The runtime's other tasks get the thread at least this often.
 const YIELD_AFTER: Duration = Duration::from_micros(200);
+
+/// A worker that waits for a device looks by itself this often, so that a device that forgets to call is slow and no
+/// more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Idle sessions that are looked at directly instead of by a wait on the ring.
 const HOT_MAX: usize = 4;
@@ -85,7 +90,11 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
             Next::Work => continue,
             Next::Sleep => {}
         }
-        bells.any().await?;
+        match worker.disks.iter().any(Disk::is_waiting) {
+            // When the time is over the next turn looks.
+            true => timeout(LOOK_AGAIN, bells.any()).await.unwrap_or(Ok(()))?,
+            false => bells.any().await?,
+        }
         yielded = Instant::now();
     }
 }

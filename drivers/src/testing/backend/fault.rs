@@ -36,9 +36,8 @@ pub enum Fault {
     /// Answers so many requests; at the next one it closes the connection. The device is dead: every request ends
     /// with an error, at once.
     DiesAfter(u64),
-    /// Answers, and never calls, the first time included. Polled queues work. By the specification a driver that was
-    /// promised a call waits for it, so with calls a request stays in flight until somebody looks; ending is not held
-    /// up by it.
+    /// Answers, and never calls, the first time included. Polled queues work. With calls a request stays in flight
+    /// until somebody looks, as the gateway does every second; ending is not held up by it.
     NoCalls,
     /// Calls this many milliseconds after it answered. Everything works; with calls it is later.
     LateCalls(u64),
@@ -46,8 +45,8 @@ pub enum Fault {
     /// front-end gave it a channel for that (protocol feature BACKEND_REQ). The configuration is the same as before.
     /// Everything works.
     ConfigStorm(u64),
-    /// Tells so many bytes of its configuration, whatever was asked for. The device cannot be connected; the driver may
-    /// wait for the rest, but not for ever.
+    /// Tells so many bytes of its configuration, whatever was asked for. Features whose fields lie behind are not
+    /// used; without the capacity the device cannot be connected.
     ShortConfig(u32),
     /// Closes the connection when it is asked for the configuration. The device cannot be connected.
     Closes,
@@ -97,7 +96,12 @@ pub const FAULTS: &[FaultName] = &[
     plain("no-calls", |_| Fault::NoCalls, "never calls the driver"),
     with("late-calls", ("MS", 100), Fault::LateCalls, "calls so many milliseconds after the answer"),
     with("config-storm", ("N", 10_000), Fault::ConfigStorm, "sends N notices of changed configuration"),
-    with("short-config", ("BYTES", 8), |n| Fault::ShortConfig(bytes(n)), "tells too little configuration"),
+    with(
+        "short-config",
+        ("BYTES", 8),
+        |n| Fault::ShortConfig(bytes(n)),
+        "tells the beginning of its configuration only",
+    ),
     plain("closes", |_| Fault::Closes, "closes the connection during the negotiation"),
     plain("silent", |_| Fault::Silent, "says nothing any more during the negotiation"),
 ];
