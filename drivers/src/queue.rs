@@ -107,7 +107,8 @@ pub trait Queue {
     }
 
     /// Becomes readable when `reap` may have work; `None` for a queue that must be polled while it has requests in
-    /// flight. The caller only waits on the descriptor; `arm` resets it.
+    /// flight. One that must be polled at times only answers [`Queue::arm`] with `true` then. The caller only waits on
+    /// the descriptor; `arm` resets it.
     fn event(&self) -> Option<BorrowedFd<'_>>;
 
     /// Asks for a wake-up by [`Queue::event`]. `true`: there is work already, so reap again instead of sleeping.

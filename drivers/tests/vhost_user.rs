@@ -105,6 +105,21 @@ fn large_blocks_in_many_small_pieces_conform() {
     conformance(&Backends::new("blocks of 4096 in pieces of 3000", kind, &[]));
 }
 
+#[test]
+fn short_queues_of_a_device_with_short_buffers_conform() {
+    for (size_max, seg_max, size) in [(65536, 126, "queue-size=4"), (4096, 126, "queue-size=32")] {
+        for indirect in [0, INDIRECT_DESC] {
+            let features = indirect | EVENT_IDX | FLUSH | DISCARD | WRITE_ZEROES | SIZE_MAX | SEG_MAX;
+            let kind = Kind { features, size_max, seg_max, queues: 4, ..Kind::default() };
+            let properties: &'static [&'static str] = match size {
+                "queue-size=4" => &["queue-size=4"],
+                _ => &["queue-size=32"],
+            };
+            conformance(&Backends::new("short queues", kind, properties));
+        }
+    }
+}
+
 /// A started device on a back-end that does this wrong.
 fn faulty(fault: Fault) -> (Backend, Client) {
     let backend = Backend::start(Kind { fault, ..Kind::default() });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tests::{Gateway, Image, Place, Rng, Server, requires, tool, wait_until};
+use tests::{BackEnd, Gateway, Image, Place, Rng, Server, requires, tool, wait_until};
 
 use crate::raw::{EIO, FLUSH, FUA, READ, Raw, WRITE};
 
@@ -271,4 +271,68 @@ fn a_server_that_waits_for_its_back_end_ends_when_it_is_told_to() {
     // It ends in order: the request is answered, and nothing is lost.
     gateway.stop();
     assert_eq!(client.reply().map(|reply| (reply.cookie, reply.error)), Some((5, EIO)));
+}
+
+#[test]
+fn a_server_whose_back_end_is_gone_ends_well_if_everything_is_flushed() {
+    requires!("qemu-storage-daemon");
+    for property in ["reconnect=0", "reconnect=forever"] {
+        let image = Image::sparse(Place::Memory, 16 << 20);
+        let spot = Spot::new("");
+        let backend = spot.start(image.path());
+        let gateway = spot.gateway(&[property]);
+        let mut client = Raw::open(gateway.socket(), "");
+        assert_eq!(client.write(0, 0, &[1; 4096]), 0);
+        assert_eq!(client.ask(FLUSH, 0, 0, 0), 0);
+        drop(client);
+        end(backend);
+        wait_until("the end of the back-end is noticed", || count(&gateway, "is gone") >= 1);
+        gateway.stop();
+    }
+}
+
+#[test]
+fn a_server_whose_back_end_is_gone_says_what_was_not_flushed() {
+    requires!("qemu-storage-daemon");
+    let image = Image::sparse(Place::Memory, 16 << 20);
+    let spot = Spot::new("");
+    let backend = spot.start(image.path());
+    let mut gateway = spot.gateway(&["reconnect=0"]);
+    let mut client = Raw::open(gateway.socket(), "");
+    assert_eq!(client.write(0, 0, &[1; 4096]), 0);
+    drop(client);
+    end(backend);
+    wait_until("the end of the back-end is noticed", || count(&gateway, "is gone") >= 1);
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.wait().code(), Some(1));
+    assert_eq!(count(&gateway, "the last flush failed"), 1);
+}
+
+/// Our own back-end on a socket of our choosing.
+fn own_back_end(socket: &Path, file: &Path, more: &[&str]) -> Server {
+    let mut command = Command::new(BackEnd::program());
+    command.arg("--socket").arg(socket).arg("--file").arg(file).args(more);
+    Server::start_unix(command, Server::folder(), socket)
+}
+
+#[test]
+fn pieces_of_blocks_are_written_again_after_a_back_end_that_lied() {
+    let image = Image::sparse(Place::Memory, 16 << 20);
+    let spot = Spot::new("");
+    let blocks = ["--features", "indirect-desc,event-idx,flush,blk-size", "--block-size", "4096"];
+    let liar = own_back_end(&spot.socket(), image.path(), &[&blocks[..], &["--fault", "wrong-id"]].concat());
+    let gateway = spot.gateway(&[]);
+    let mut client = Raw::open(gateway.socket(), "");
+    for _ in 0..3 {
+        assert_eq!(client.write(0, 100, &[1; 300]), EIO);
+    }
+    end(liar);
+    wait_until("the end of the back-end is noticed", || count(&gateway, "is gone") == 1);
+    let _backend = own_back_end(&spot.socket(), image.path(), &blocks);
+    wait_until("the back-end is taken up", || count(&gateway, "the device is back") == 1);
+    for round in 0..20_u64 {
+        assert_eq!(client.write(0, round * 5000 + 100, &[round as u8; 300]), 0, "round {round}");
+        assert!(client.read(round * 5000 + 100, 300) == Ok(vec![round as u8; 300]));
+    }
+    gateway.stop();
 }

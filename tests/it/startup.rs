@@ -100,6 +100,8 @@ fn every_property_refuses_what_is_not_of_its_type_or_range() {
             "number" => &["", "x", "1.5", "0x10", "-1", "9999999999999", "99999999999999999999999"],
             "size" => &["", "x", "-1", "1.5G", "1P", "99999999T"],
             "path" => &[""],
+            "word" => &["", "x", "kept|lost"],
+            "patience" => &["", "x", "-1", "1.5", "10s", "99999999999"],
             other => panic!("{driver} {name}: no bad values are known for the type {other}"),
         };
         for value in bad {
@@ -138,6 +140,7 @@ fn every_property_is_given_once_at_most() {
         // In the range of every number.
         let value = match row["type"].as_str().unwrap() {
             "bool" => "true",
+            "word" => row["values"].as_str().unwrap().split('|').next().unwrap(),
             _ => "64",
         };
         let word = format!("{name}={value}");

@@ -83,8 +83,14 @@ impl Region {
         if Arc::ptr_eq(&place, to) {
             return Ok(false);
         }
+        // What an attempt before this one may have left there.
+        to.punch(offset as u64, len as u64)?;
         place.copy_range(to, offset, len)?;
-        self.mapping.replace(to, offset, len)?;
+        if let Err(cause) = self.mapping.replace(to, offset, len) {
+            // The kernel may have taken the old memory away before it failed.
+            self.mapping.replace(&place, offset, len).expect("leases on loan have memory");
+            return Err(cause);
+        }
         *place = to.clone();
         Ok(true)
     }

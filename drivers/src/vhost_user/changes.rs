@@ -10,7 +10,7 @@ use vhost::vhost_user::{
 };
 
 use super::deadline::within;
-use super::link::{PATIENCE, failed, silent};
+use super::link::{PATIENCE, failed};
 use crate::error::Error;
 use crate::sys::file;
 
@@ -58,15 +58,20 @@ impl Changes {
         self.socket.as_fd()
     }
 
+    /// Our end of the channel.
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
     /// Takes one message. Returns whether the configuration has changed.
     ///
     /// # Errors
     /// It is none of the protocol, or its rest does not come.
     pub(super) fn take(&mut self) -> Result<bool, Error> {
         let Changes { handler, socket, name, .. } = self;
-        within(PATIENCE, socket, || handler.handle_request()).ok_or_else(|| silent(name))?.map_err(
-            |cause| Error::device(format!("{name} sent a message that is not understood: {cause}")),
-        )?;
+        within(PATIENCE, socket, name, || handler.handle_request())?.map_err(|cause| {
+            Error::device(format!("{name} sent a message that is not understood: {cause}"))
+        })?;
         Ok(self.flag.0.swap(false, Ordering::AcqRel))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::NAME;
 use super::address::Address;
 use super::keeper::{self, Keeper};
-use super::link::{LAYOUT_FEATURES, Link, Terms};
+use super::link::{LAYOUT_FEATURES, Link, PATIENCE, Terms};
 use super::service::{self, PAYLOAD_ADDRESS, Queues};
 use crate::driver::{Connected, Event, Opener, StartOptions, Started};
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::virtio::config::BlkConfig;
 use crate::virtio::device::{Device, Facts};
 use crate::virtio::memory::{Format, Layout};
 use crate::virtio::queue::BlkQueue;
-use crate::virtio::spec::feature;
+use crate::virtio::spec::{SECTOR_BYTES, feature};
 
 /// `queue-size` when nobody sets it.
 const DEFAULT_QUEUE_SIZE: u16 = 256;
@@ -46,8 +46,9 @@ impl VhostUserConnected {
         let address = Address::of(settings)?;
         let patience = patience(settings, &address)?;
         let name = address.name();
-        let terms = Terms { capacity_bytes: settings.size("size"), without: 0 };
-        let link = Link::negotiate(address.connect_patiently(&**opener)?, &name, terms)?;
+        let terms = Terms { capacity_bytes: size(settings)?, without: 0 };
+        let socket = address.connect_patiently(&**opener)?;
+        let link = Link::negotiate(socket, &name, terms, Instant::now() + PATIENCE)?;
         let limits = link
             .config
             .limits(settings.bool("read-only").unwrap_or(false))
@@ -99,6 +100,17 @@ impl VhostUserConnected {
     }
 }
 
+/// The size of a disk that does not tell it.
+fn size(settings: &Settings) -> Result<Option<u64>, Error> {
+    match settings.size("size") {
+        Some(bytes) if !bytes.is_multiple_of(SECTOR_BYTES) => Err(Error::usage(format!(
+            "property 'size' cannot be {bytes}: it is no multiple of {SECTOR_BYTES}"
+        ))
+        .hint("disks are made of sectors")),
+        size => Ok(size),
+    }
+}
+
 /// How long to try to reconnect; `None`: for ever.
 fn patience(settings: &Settings, address: &Address) -> Result<Option<Duration>, Error> {
     match settings.patience("reconnect") {
@@ -129,21 +141,26 @@ impl Connected for VhostUserConnected {
         let region = Region::new(options.region_bytes, options.workers.max(1))
             .map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
         let region = Arc::new(region);
+        // Requests are no longer than the chains that the layout has room for, beside header and status.
+        let config = self.link.config.with_segments_max(queues.layout.chain_max - 2);
+        let max_transfer_bytes =
+            config.limits(true).map(|limits| limits.max_transfer_bytes).map_err(|error| {
+                Error { message: format!("{name}: {}", error.message), ..error }
+                    .hint("take a larger queue-size")
+            })?;
+        let limits = Limits { max_transfer_bytes, ..self.limits };
         let mut view = self.view(queues, "");
         let mut link = self.link;
-        let service = service::start(&mut link, &name, queues, &region.file())?;
+        let until = Instant::now() + PATIENCE;
+        let service = service::start(&mut link, &name, queues, &region.file(), until)?;
         view.serial.clone_from(&service.serial);
-        let facts = Facts {
-            name,
-            config: link.config,
-            limits: self.limits,
-            payload_address: PAYLOAD_ADDRESS,
-            polled: queues.polled,
-        };
+        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS, polled: queues.polled };
         let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
         let device = Arc::new(Device::new(facts, region.clone(), service.parts).map_err(no_watch)?);
-        // What changes the memory of a queue is not taken from another back-end if this one does not have it.
-        let terms = Terms { without: LAYOUT_FEATURES & !link.features, ..self.terms };
+        // What changes the memory of a queue is not taken from another back-end if this one does not have it, nor is a
+        // cache, which nobody would flush.
+        let without = (LAYOUT_FEATURES | feature::FLUSH) & !link.features;
+        let terms = Terms { without, ..self.terms };
         let plan = keeper::Plan {
             address: self.address.clone(),
             opener: self.opener,

@@ -27,6 +27,9 @@ use crate::virtio::device::Device;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long one attempt may take: a back-end that is silent now may answer the next one.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How long a back-end may take to come back once the caller is about to end.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -95,9 +98,8 @@ impl Keeper {
 
     /// Tries again if the device was given up.
     pub(super) fn try_again(&self) {
-        let shared = &self.shared;
-        if shared.can_come_back && shared.device.is_dead() && shared.device.suspend().is_ok() {
-            shared.again.signal();
+        if self.shared.can_come_back && self.shared.device.revive() {
+            self.shared.again.signal();
         }
     }
 
@@ -128,7 +130,7 @@ impl Shared {
     }
 
     fn is_stopped(&self) -> bool {
-        matches!(poll::first(&[self.stop.as_fd()], Some(Duration::ZERO)), Ok(Some(_)))
+        self.pause(Duration::ZERO)
     }
 
     /// Waits; `true`: to be stopped.
@@ -179,7 +181,8 @@ impl Work {
             let quiet = self.quiet_until.map(|until| until.saturating_duration_since(Instant::now()));
             let quiet = quiet.filter(|rest| !rest.is_zero());
             let mut files = vec![self.shared.stop.as_fd(), self.link.socket.as_fd()];
-            files.extend(self.link.changes_event().filter(|_| quiet.is_none()));
+            let listens = quiet.is_none() && !self.link.awaits_config();
+            files.extend(self.link.changes_event().filter(|_| listens));
             match poll::first(&files, quiet) {
                 Err(cause) => return Some(format!("its socket cannot be watched: {cause}")),
                 Ok(None) => {}
@@ -187,62 +190,95 @@ impl Work {
                 Ok(Some(poll::Ready { index: 1, hung_up: true })) => {
                     return Some("it has closed the connection".into());
                 }
-                // Every message was answered before the watch began, and the back-end may not begin by itself here.
                 Ok(Some(poll::Ready { index: 1, hung_up: false })) => {
-                    return Some("it broke the protocol".into());
+                    // Every other message was answered before, and the back-end may not begin by itself here.
+                    if !self.link.awaits_config() || !self.take_config() {
+                        return Some("it broke the protocol".into());
+                    }
                 }
                 Ok(Some(_)) => self.take_change(),
             }
         }
     }
 
-    /// Follows a change of the configuration: of its capacity, that is, since nothing else may change.
+    /// Listens to what the back-end tells by itself.
     fn take_change(&mut self) {
         self.quiet_until = Some(Instant::now() + CHANGES_PAUSE);
-        match self.link.take_change() {
-            Ok(None) => {}
-            Ok(Some(config)) => {
-                let limits = config.limits(true);
-                match limits {
-                    Ok(limits) if self.shared.device.resize(limits.capacity_bytes) => {
-                        self.shared.news.tell(Event::CapacityChanged);
-                    }
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!("{} tells a change that cannot be: {error}", self.name()),
+        self.shared.set_talking(self.link.changes_socket());
+        if let Err(error) = self.link.take_change() {
+            tracing::warn!("changes of the disk are not noticed any more: {error}");
+        }
+        self.shared.set_talking(None);
+    }
+
+    /// Follows a change of the configuration: of its capacity, that is, since nothing else may change. `false`: what
+    /// came is no configuration.
+    fn take_config(&mut self) -> bool {
+        self.shared.set_talking(self.link.socket.try_clone().ok());
+        let config = self.link.take_config();
+        self.shared.set_talking(None);
+        match config.and_then(|config| config.limits(true)) {
+            Ok(limits) => {
+                if self.shared.device.resize(limits.capacity_bytes) {
+                    self.shared.news.tell(Event::CapacityChanged);
                 }
+                true
             }
-            Err(error) => tracing::warn!("changes of the disk are not noticed any more: {error}"),
+            Err(error) => {
+                tracing::warn!("{} tells a change that cannot be: {error}", self.name());
+                false
+            }
         }
     }
 
     /// Lets requests wait until there is a back-end again. `false`: to be stopped.
     fn bring_back(&mut self, reason: &str) -> bool {
-        let reason = format!("{} is gone: {reason}", self.name());
-        let device = &self.shared.device;
-        let mut waits = device.suspend().is_ok() && self.shared.can_come_back;
-        if waits {
-            self.shared.news.tell(Event::Suspended { reason: reason.clone() });
-        }
-        let mut last = reason;
-        loop {
-            if waits {
-                match self.try_for_a_while() {
-                    Outcome::Back => return true,
-                    Outcome::Stopped => return false,
-                    Outcome::GaveUp(reason) => last = reason,
-                }
+        let mut reason = format!("{} is gone: {reason}", self.name());
+        self.shared.device.suspend();
+        if self.shared.can_come_back {
+            self.tell_search(reason.clone());
+            match self.try_for_a_while() {
+                Outcome::Back => return true,
+                Outcome::Stopped => return false,
+                Outcome::GaveUp(last) => reason = last,
             }
-            self.shared.device.die(&last);
-            self.shared.news.tell(Event::Dead { reason: last.clone() });
+        }
+        loop {
+            self.give_up(reason);
+            if !self.is_asked_again() {
+                return false;
+            }
+            self.tell_search(format!("a client has come: looking for {} again", self.name()));
+            match self.try_for_a_while() {
+                Outcome::Back => return true,
+                Outcome::Stopped => return false,
+                Outcome::GaveUp(last) => reason = last,
+            }
+        }
+    }
+
+    fn tell_search(&self, reason: String) {
+        let reason = format!("{reason}; requests wait until it is back");
+        self.shared.news.tell(Event::Suspended { reason });
+    }
+
+    fn give_up(&self, reason: String) {
+        self.shared.device.die(&reason);
+        let again = if self.shared.can_come_back { " until a client connects again" } else { "" };
+        let reason = format!("{reason}; requests end with input/output errors{again}");
+        self.shared.news.tell(Event::Dead { reason });
+    }
+
+    /// Waits until the device is to be looked for once more. `false`: to be stopped.
+    fn is_asked_again(&self) -> bool {
+        while !self.shared.device.is_suspended() {
             let files = [self.shared.stop.as_fd(), self.shared.again.as_fd()];
             match poll::first(&files, None) {
                 Ok(Some(poll::Ready { index: 0, .. })) | Err(_) => return false,
                 _ => self.shared.again.reset(),
             }
-            waits = true;
-            let reason = format!("a client has come: looking for {} again", self.name());
-            self.shared.news.tell(Event::Suspended { reason });
         }
+        true
     }
 
     fn try_for_a_while(&mut self) -> Outcome {
@@ -251,7 +287,9 @@ impl Work {
         let mut hurry = None;
         let mut told = String::new();
         loop {
-            let error = match self.attempt() {
+            let left = self.plan.patience.map(|most| most.saturating_sub(start.elapsed()));
+            let most = left.unwrap_or(ATTEMPT_PATIENCE).clamp(LONGEST_PAUSE, ATTEMPT_PATIENCE);
+            let error = match self.attempt(Instant::now() + most) {
                 Ok(()) => return Outcome::Back,
                 Err(error) => error.to_string(),
             };
@@ -279,40 +317,37 @@ impl Work {
     }
 
     /// Connects, negotiates, sees that it is the same disk, and goes on with it.
-    fn attempt(&mut self) -> Result<(), Error> {
+    fn attempt(&mut self, until: Instant) -> Result<(), Error> {
         let socket = self.plan.address.connect(&*self.plan.opener)?;
         let clone = socket.try_clone().map_err(|cause| Error::system("watch a socket", &cause))?;
         self.shared.set_talking(Some(clone));
-        let result =
-            if self.shared.is_stopped() { Err(Error::device("stopped")) } else { self.take_up(socket) };
+        let result = match self.shared.is_stopped() {
+            true => Err(Error::device("stopped")),
+            false => self.take_up(socket, until),
+        };
         self.shared.set_talking(None);
         result
     }
 
-    fn take_up(&mut self, socket: UnixStream) -> Result<(), Error> {
+    fn take_up(&mut self, socket: UnixStream, until: Instant) -> Result<(), Error> {
         let device = self.shared.device.clone();
         let name = &device.facts.name;
-        let mut link = Link::negotiate(socket, name, self.plan.terms)?;
+        let mut link = Link::negotiate(socket, name, self.plan.terms, until)?;
         self.judge(&link)?;
-        let started = service::start(&mut link, name, self.plan.queues, &device.region.file());
-        let started = started.and_then(|service| match service.serial == self.plan.serial {
-            true => Ok(service),
-            false => Err(other_disk(name, &format!("its serial number is '{}'", service.serial))),
-        });
-        let service = match started {
-            Ok(service) => service,
-            Err(error) => {
-                // It has the memory already, so the next one gets other memory.
-                let _ = link.socket.shutdown(Shutdown::Both);
-                device.suspend().map_err(|cause| Error::system("make memory", &cause))?;
-                return Err(error);
-            }
-        };
+        let payload = device
+            .give_payload()
+            .map_err(|cause| Error::system(format!("make new memory for {name}"), &cause))?;
+        let service = service::start(&mut link, name, self.plan.queues, &payload, until)?;
+        if service.serial != self.plan.serial {
+            return Err(other_disk(name, &format!("its serial number is '{}'", service.serial)));
+        }
         if self.plan.loses_cache && device.durability.lose_cache() {
             self.shared.news.tell(Event::WritesLost);
         }
         let is_news = link.config.limits(true).is_ok_and(|limits| device.resize(limits.capacity_bytes));
-        device.resume(service.parts);
+        if !device.resume(service.parts, &payload) {
+            return Err(Error::device(format!("{name} is not waited for any more")));
+        }
         self.link = link;
         self.quiet_until = None;
         self.shared.news.tell(Event::Resumed);

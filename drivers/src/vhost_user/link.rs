@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures};
 use vhost::vhost_user::{Error as ProtocolError, Frontend, VhostUserFrontend};
@@ -73,6 +73,9 @@ pub(super) struct Link {
     /// Every message is answered.
     has_acks: bool,
     pub(super) config: BlkConfig,
+    /// How much of it the back-end has.
+    config_len: usize,
+    awaits_config: bool,
     /// Most queues.
     pub(super) queues: usize,
 }
@@ -84,17 +87,33 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Negotiates with the back-end on a socket. `name` is what messages call it.
+    /// Negotiates with the back-end on a socket, until then. `name` is what messages call it.
     ///
     /// # Errors
     /// It is no block device, or does not answer.
-    pub(super) fn negotiate(socket: UnixStream, name: &str, terms: Terms) -> Result<Link, Error> {
+    pub(super) fn negotiate(
+        socket: UnixStream,
+        name: &str,
+        terms: Terms,
+        until: Instant,
+    ) -> Result<Link, Error> {
         let stream = socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause))?;
         let mut frontend = Frontend::from_stream(stream, 1);
-        let negotiated = within(PATIENCE, &socket, || negotiate(&mut frontend, &socket, name, terms));
-        let Negotiated { features, has_acks, config, queues, changes } =
-            negotiated.ok_or_else(|| silent(name))??;
-        Ok(Link { frontend, socket, changes, name: name.to_owned(), features, has_acks, config, queues })
+        let most = until.saturating_duration_since(Instant::now());
+        let Negotiated { features, has_acks, config, config_len, queues, changes } =
+            within(most, &socket, name, || negotiate(&mut frontend, &socket, name, terms))??;
+        Ok(Link {
+            frontend,
+            socket,
+            changes,
+            name: name.to_owned(),
+            features,
+            has_acks,
+            config,
+            config_len,
+            awaits_config: false,
+            queues,
+        })
     }
 
     /// Whether a feature was negotiated.
@@ -112,19 +131,25 @@ impl Link {
         self.changes.as_ref().map(Changes::event)
     }
 
-    /// Takes what the back-end tells by itself, and reads the configuration again if that has changed.
+    /// Our end of the channel for that.
+    pub(super) fn changes_socket(&self) -> Option<UnixStream> {
+        self.changes.as_ref().and_then(|changes| changes.socket().try_clone().ok())
+    }
+
+    /// Takes what the back-end tells by itself. If its configuration has changed, it is asked for it, and answers when
+    /// it likes: [`Link::awaits_config`].
     ///
     /// # Errors
-    /// The back-end does not keep to the protocol, or does not answer. It is not listened to any more.
-    pub(super) fn take_change(&mut self) -> Result<Option<BlkConfig>, Error> {
-        let Some(changes) = &mut self.changes else { return Ok(None) };
+    /// The back-end does not keep to the protocol. It is not listened to any more.
+    pub(super) fn take_change(&mut self) -> Result<(), Error> {
+        let Some(changes) = &mut self.changes else { return Ok(()) };
         match changes.take() {
-            Ok(false) => Ok(None),
+            Ok(false) => Ok(()),
             Ok(true) => {
-                let Link { socket, name, features, .. } = self;
-                let read = || read_config(socket, name);
-                let (bytes, len) = within(PATIENCE, socket, read).ok_or_else(|| silent(&self.name))??;
-                Ok(Some(BlkConfig::decode(&bytes, *features & config::features_within(len))))
+                message::ask_config(&self.socket, self.config_len)
+                    .map_err(|cause| failed(&self.name, "ask for the configuration", &cause))?;
+                self.awaits_config = true;
+                Ok(())
             }
             Err(error) => {
                 self.changes = None;
@@ -133,7 +158,25 @@ impl Link {
         }
     }
 
-    /// Gives the back-end memory and queues, and starts the queues.
+    /// Whether the next thing on the socket is a configuration.
+    pub(super) fn awaits_config(&self) -> bool {
+        self.awaits_config
+    }
+
+    /// Takes the configuration that the back-end was asked for.
+    ///
+    /// # Errors
+    /// The answer is none.
+    pub(super) fn take_config(&mut self) -> Result<BlkConfig, Error> {
+        self.awaits_config = false;
+        let mut bytes = [0; CONFIG_BYTES];
+        let told = message::receive_config(&self.socket, self.config_len)
+            .map_err(|cause| failed(&self.name, "read the configuration", &cause))?;
+        bytes[..told.len()].copy_from_slice(&told);
+        Ok(BlkConfig::decode(&bytes, self.features & config::features_within(told.len())))
+    }
+
+    /// Gives the back-end memory and queues, and starts the queues, until then.
     ///
     /// # Errors
     /// What the back-end refuses, or that it does not answer.
@@ -141,12 +184,13 @@ impl Link {
         &mut self,
         memories: &[Memory<'_>],
         queues: &[(&QueueMemory, &EventFd, &EventFd)],
+        until: Instant,
     ) -> Result<(), Error> {
-        let socket = self
-            .socket
-            .try_clone()
-            .map_err(|cause| Error::system(format!("talk to {}", self.name), &cause))?;
-        within(PATIENCE, &socket, || self.start_all(memories, queues)).ok_or_else(|| silent(&self.name))?
+        let name = self.name.clone();
+        let socket =
+            self.socket.try_clone().map_err(|cause| Error::system(format!("talk to {name}"), &cause))?;
+        let most = until.saturating_duration_since(Instant::now());
+        within(most, &socket, &name, || self.start_all(memories, queues))?
     }
 
     fn start_all(
@@ -211,11 +255,6 @@ impl Link {
     }
 }
 
-pub(super) fn silent(name: &str) -> Error {
-    Error::device(format!("{name} has not answered for {} s", PATIENCE.as_secs()))
-        .hint("it may be serving another client, or be stopped")
-}
-
 /// Which step failed, on whom, and how.
 pub(super) fn failed(name: &str, what: &str, cause: &vhost::Error) -> Error {
     let cause = match cause {
@@ -242,6 +281,7 @@ struct Negotiated {
     features: u64,
     has_acks: bool,
     config: BlkConfig,
+    config_len: usize,
     queues: usize,
     changes: Option<Changes>,
 }
@@ -275,21 +315,22 @@ fn negotiate(
         false => 1,
     };
     let has_config = protocol.contains(VhostUserProtocolFeatures::CONFIG);
-    let (bytes, len) = match terms.capacity_bytes {
-        _ if has_config => read_config(socket, name)?,
-        Some(capacity_bytes) => config::of_capacity(capacity_bytes),
-        None => return Err(no_config(name)),
-    };
-    features &= config::features_within(len);
-    frontend.set_features(features).map_err(step("set the features"))?;
-    let config = BlkConfig::decode(&bytes, features);
+    // First the channel, so that no change goes between it and the configuration.
     let changes = match has_config && protocol.contains(VhostUserProtocolFeatures::BACKEND_REQ) {
         true => Some(Changes::open(frontend, name, has_acks)?),
         false => None,
     };
+    let (bytes, config_len) = match terms.capacity_bytes {
+        _ if has_config => read_config(socket, name)?,
+        Some(capacity_bytes) => config::of_capacity(capacity_bytes),
+        None => return Err(no_config(name)),
+    };
+    features &= config::features_within(config_len);
+    frontend.set_features(features).map_err(step("set the features"))?;
+    let config = BlkConfig::decode(&bytes, features);
     let queues = queues.min(config.queues().into()).max(1);
     let queues = usize::try_from(queues).unwrap_or(1);
-    Ok(Negotiated { features, has_acks, config, queues, changes })
+    Ok(Negotiated { features, has_acks, config, config_len, queues, changes })
 }
 
 /// The configuration space, and how much of it the back-end has. Some have no more than the fields of their features:
@@ -297,7 +338,8 @@ fn negotiate(
 fn read_config(socket: &UnixStream, name: &str) -> Result<([u8; CONFIG_BYTES], usize), Error> {
     let mut refusal = None;
     for len in config::LENGTHS {
-        match message::get_config(socket, len as u32) {
+        let told = message::ask_config(socket, len).and_then(|()| message::receive_config(socket, len));
+        match told {
             Ok(told) if told.len() >= config::LEAST => {
                 let mut bytes = [0; CONFIG_BYTES];
                 bytes[..told.len()].copy_from_slice(&told);

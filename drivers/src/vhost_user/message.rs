@@ -41,17 +41,25 @@ pub(super) fn set_vring_base(
     }
 }
 
-/// Asks for the first `len` bytes of the configuration, as GET_CONFIG of the crate does, which waits for the rest of an
-/// answer that is shorter. Back-ends that have less than was asked for answer so, or with nothing, which is a refusal.
+/// Asks for the first `len` bytes of the configuration; the answer is for [`receive_config`]. GET_CONFIG of the crate
+/// waits for the rest of an answer that is shorter. Back-ends that have less than was asked for answer so, or with
+/// nothing, which is a refusal.
+///
+/// # Errors
+/// What the socket answered.
+pub(super) fn ask_config(socket: &UnixStream, len: usize) -> Result<(), vhost::Error> {
+    // The payload: offset, length, flags, and the bytes themselves.
+    let mut payload = bytes(&[0, len as u32, 0]);
+    payload.resize(CONFIG_HEAD + len, 0);
+    send(socket, FrontendReq::GET_CONFIG, false, &payload)
+}
+
+/// Takes the answer to [`ask_config`] with the same length.
 ///
 /// # Errors
 /// What the socket answered, or that the back-end refuses.
-pub(super) fn get_config(socket: &UnixStream, len: u32) -> Result<Vec<u8>, vhost::Error> {
-    // The payload: offset, length, flags, and the bytes themselves.
-    let mut payload = bytes(&[0, len, 0]);
-    payload.resize(CONFIG_HEAD + len as usize, 0);
-    send(socket, FrontendReq::GET_CONFIG, false, &payload)?;
-    let answer = receive(socket, FrontendReq::GET_CONFIG, 0..=payload.len())?;
+pub(super) fn receive_config(socket: &UnixStream, len: usize) -> Result<Vec<u8>, vhost::Error> {
+    let answer = receive(socket, FrontendReq::GET_CONFIG, 0..=CONFIG_HEAD + len)?;
     match answer.get(CONFIG_HEAD..) {
         None | Some([]) => Err(vhost::Error::VhostUserProtocol(ProtocolError::BackendInternalError)),
         Some(told) => Ok(told.to_vec()),
@@ -182,12 +190,12 @@ mod tests {
             answer.truncate(if told == 0 { 12 } else { 24 });
             answer.resize(12 + len as usize, 7);
             theirs.write_all(&answer).unwrap();
-            let config = get_config(&ours, 60);
+            let config = receive_config(&ours, 60);
             assert_eq!(config.as_ref().ok().map(Vec::len), expected, "{config:?}");
             assert!(config.into_iter().flatten().all(|byte| byte == 7));
         }
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&bytes(&[24, 5, 1 << 20, 0, 1 << 20, 0])).unwrap();
-        assert!(get_config(&ours, 60).is_err(), "more than asked for");
+        assert!(receive_config(&ours, 60).is_err(), "more than asked for");
     }
 }

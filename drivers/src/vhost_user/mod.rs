@@ -52,7 +52,7 @@ static TABLE: [Property; 40] = property::join([
     },
     Property {
         name: "size",
-        kind: Kind::Size { min: 512, max: i64::MAX as u64 },
+        kind: Kind::Size { min: 0, max: i64::MAX as u64 },
         phase: Phase::Connect,
         default: "told by the back-end",
         help: "Size of the disk, for a back-end that does not tell it",

@@ -39,7 +39,7 @@ pub(super) struct Service {
 }
 
 /// Gives the back-end new rings, new events and the memory of the payloads, starts the queues, and asks for the serial
-/// number on the first one, which shows that the back-end serves it.
+/// number on the first one, which shows that the back-end serves it. All of it until then.
 ///
 /// # Errors
 /// The system has no memory or descriptors left, the back-end refuses something, or it does not answer.
@@ -48,6 +48,7 @@ pub(super) fn start(
     name: &str,
     queues: Queues,
     payload: &MemoryFile,
+    until: Instant,
 ) -> Result<Service, Error> {
     let rings =
         Rings::new(queues).map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
@@ -59,8 +60,8 @@ pub(super) fn start(
     ];
     let given: Vec<(&QueueMemory, &EventFd, &EventFd)> =
         parts.iter().map(|parts| (&parts.memory, &*parts.kick, &*parts.call)).collect();
-    link.start(&memories, &given)?;
-    let serial = rings.ask_serial(&mut parts[0], link, name)?;
+    link.start(&memories, &given, until)?;
+    let serial = rings.ask_serial(&mut parts[0], link, name, until)?;
     Ok(Service { parts, serial })
 }
 
@@ -92,7 +93,13 @@ impl Rings {
     ///
     /// # Errors
     /// The device does not answer, or not by the rules: it could not be served.
-    fn ask_serial(&self, parts: &mut Parts, link: &Link, name: &str) -> Result<String, Error> {
+    fn ask_serial(
+        &self,
+        parts: &mut Parts,
+        link: &Link,
+        name: &str,
+        until: Instant,
+    ) -> Result<String, Error> {
         let at = self.queues.layout.len_bytes() * self.queues.count;
         let address = RINGS_ADDRESS + at as u64;
         serial::ask(
@@ -104,9 +111,11 @@ impl Rings {
             parts.kick.signal();
         }
         let started = Instant::now();
-        while started.elapsed() < SERIAL_PATIENCE {
+        let until = until.min(started + SERIAL_PATIENCE);
+        while Instant::now() < until {
             match parts.ring.next_used() {
                 Ok(Some(_)) => {
+                    parts.ring.disarm();
                     let Some(answer) = self.mapping.slice(at, request::ID_BYTES) else { break };
                     return Ok(serial::answer(&parts.memory, &answer));
                 }
@@ -123,7 +132,7 @@ impl Rings {
                 Err(lie) => return Err(Error::device(format!("{name} broke the rules of the ring: {lie}"))),
             }
         }
-        let seconds = SERIAL_PATIENCE.as_secs();
+        let seconds = started.elapsed().as_secs().max(1);
         Err(Error::device(format!("{name} has not answered a request for {seconds} s"))
             .hint("it is connected, but does not serve its queues"))
     }

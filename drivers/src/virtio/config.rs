@@ -109,8 +109,18 @@ impl BlkConfig {
             0 => 1,
             bytes => (LARGEST_LEASE_BYTES as u32).div_ceil(bytes).max(1),
         };
-        let most = if self.has(feature::SEG_MAX) { self.seg_max.max(1) } else { SEGMENTS_MAX };
-        needed.min(most).min(SEGMENTS_MAX)
+        needed.min(self.segments_allowed())
+    }
+
+    /// Most buffers of data in one request that the device takes, as far as we would use them.
+    fn segments_allowed(&self) -> u32 {
+        if self.has(feature::SEG_MAX) { self.seg_max.clamp(1, SEGMENTS_MAX) } else { SEGMENTS_MAX }
+    }
+
+    /// The same device with room for so many buffers of data in one request.
+    pub(crate) fn with_segments_max(self, most: u16) -> BlkConfig {
+        let seg_max = self.segments_allowed().min(most.into());
+        BlkConfig { features: self.features | feature::SEG_MAX, seg_max, ..self }
     }
 
     /// What discards should be multiples of, and where the first such block begins, in bytes.
@@ -203,6 +213,7 @@ impl BlkConfig {
             (!new.read_only || limits.read_only, "it is read-only"),
             (self.can_flush() || !old.can_flush(), "it does not flush"),
             (new.max_transfer_bytes >= was.max_transfer_bytes, "it takes only shorter requests"),
+            (self.segments_allowed() >= old.segments(), "it takes only fewer buffers"),
             (takes(self.segment_bytes().into(), old.segment_bytes().into()), "it takes only shorter buffers"),
             (ranges(discard(&new), discard(&was)), "it does not discard as much at a time"),
             (ranges(zeroes(&new), zeroes(&was)), "it does not write as many zeroes at a time"),
@@ -274,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_as_short_as_a_short_queue_needs_them() {
+        let config =
+            BlkConfig::decode(&bytes(&[(0, 8), (8, 65536), (12, 126)]), feature::SIZE_MAX | feature::SEG_MAX);
+        assert_eq!(config.segments(), 4);
+        let short = config.with_segments_max(2);
+        assert_eq!((short.segments(), short.limits(false).unwrap().max_transfer_bytes), (2, 128 << 10));
+        assert_eq!(config.with_segments_max(100).segments(), 4);
+    }
+
+    #[test]
     fn impossible_facts_are_refused() {
         for size in [0, 3, 256, 600, 1 << 30] {
             let config = BlkConfig::decode(&bytes(&[(0, 8), (20, size)]), feature::BLK_SIZE);
@@ -323,6 +344,12 @@ mod tests {
             let refusal = with(at, value, features).unwrap_err();
             assert!(refusal.contains(reason), "{at} {value}: {refusal}");
         }
+        let (few, many) = ([(0, 2048), (8, 1 << 20), (12, 2)], [(0, 2048), (8, 4096), (12, 64)]);
+        let config =
+            |fields: &[(usize, u32)]| BlkConfig::decode(&bytes(fields), feature::SIZE_MAX | feature::SEG_MAX);
+        let limits = config(&many).limits(false).unwrap();
+        let refusal = config(&few).replaces(&config(&many), &limits).unwrap_err();
+        assert!(refusal.contains("fewer"), "requests go on in small pieces: {refusal}");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Device {
 struct State {
     /// Where payloads are to lie.
     payload: Arc<MemoryFile>,
+    /// No device has it.
+    is_ours: bool,
     condition: Condition,
 }
 
@@ -84,6 +86,10 @@ impl Condition {
 pub(crate) struct Order {
     pub(crate) version: u64,
     pub(crate) payload: Arc<MemoryFile>,
+    /// No device has the payload.
+    pub(crate) is_ours: bool,
+    /// For [`Durability::wrote`].
+    pub(crate) connection: u64,
     pub(crate) step: Step,
 }
 
@@ -111,7 +117,11 @@ impl Device {
             slots: parts.iter().map(|parts| parts.ring.slots()).min().unwrap_or(0),
             // Above what a new queue has seen.
             version: AtomicU64::new(1),
-            state: Mutex::new(State { payload: region.file(), condition: Condition::running(parts) }),
+            state: Mutex::new(State {
+                payload: region.file(),
+                is_ours: false,
+                condition: Condition::running(parts),
+            }),
             notices,
             region,
             facts,
@@ -160,39 +170,91 @@ impl Device {
             Condition::Suspended => Step::Wait,
             Condition::Dead(reason) => Step::Fail(reason.clone()),
         };
-        Order { version: self.version(), payload: state.payload.clone(), step }
+        Order {
+            version: self.version(),
+            payload: state.payload.clone(),
+            is_ours: state.is_ours,
+            // Changed only while the device is suspended.
+            connection: self.durability.connection(),
+            step,
+        }
     }
 
     /// The device is gone; requests wait until another one takes its place. The old one may still have the memory, so
     /// payloads move to new memory.
-    ///
-    /// # Errors
-    /// There is no memory; the device is dead then.
-    pub(crate) fn suspend(&self) -> io::Result<()> {
-        let renewed = self.region.renew();
-        self.change(|state| match &renewed {
-            Ok(file) => *state = State { payload: file.clone(), condition: Condition::Suspended },
-            Err(cause) => {
-                let reason = format!("no memory for going on without {}: {cause}", self.facts.name);
-                state.condition = Condition::Dead(reason);
-            }
+    pub(crate) fn suspend(&self) {
+        self.change(|state| {
+            state.is_ours = false;
+            self.own_payload(state);
+            state.condition = Condition::Suspended;
         });
-        renewed.map(|_| ())
     }
 
-    /// Another device has taken the place of the one that is gone.
-    pub(crate) fn resume(&self, parts: Vec<Parts>) {
-        self.change(|state| state.condition = Condition::running(parts));
+    /// Memory for the payloads that no device before had. The caller gives it to a device.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn give_payload(&self) -> io::Result<Arc<MemoryFile>> {
+        let mut given = None;
+        self.change(|state| {
+            self.own_payload(state);
+            if std::mem::replace(&mut state.is_ours, false) {
+                given = Some(state.payload.clone());
+            }
+        });
+        given.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+    }
+
+    /// A device that has `payload` has taken the place of the one that is gone. Returns whether it was waited for.
+    pub(crate) fn resume(&self, parts: Vec<Parts>, payload: &Arc<MemoryFile>) -> bool {
+        let mut parts = Some(parts);
+        self.change(|state| {
+            if matches!(state.condition, Condition::Suspended) && Arc::ptr_eq(&state.payload, payload) {
+                state.condition = Condition::running(parts.take().unwrap_or_default());
+            }
+        });
+        parts.is_none()
     }
 
     /// Nobody waits for the device any more.
     pub(crate) fn die(&self, reason: &str) {
-        self.change(|state| state.condition = Condition::Dead(reason.to_owned()));
+        self.change(|state| {
+            // Leases are given back only in memory that is ours.
+            self.own_payload(state);
+            state.condition = Condition::Dead(reason.to_owned());
+        });
     }
 
-    /// Whether nobody waits for the device any more.
-    pub(crate) fn is_dead(&self) -> bool {
-        matches!(self.state().condition, Condition::Dead(_))
+    /// A dead device is waited for once more. Returns whether it was dead.
+    pub(crate) fn revive(&self) -> bool {
+        // Asked first, because nearly always there is nothing to change.
+        if !matches!(self.state().condition, Condition::Dead(_)) {
+            return false;
+        }
+        let mut was_dead = false;
+        self.change(|state| {
+            was_dead = matches!(state.condition, Condition::Dead(_));
+            if was_dead {
+                state.condition = Condition::Suspended;
+            }
+        });
+        was_dead
+    }
+
+    /// Whether requests wait for the device.
+    pub(crate) fn is_suspended(&self) -> bool {
+        matches!(self.state().condition, Condition::Suspended)
+    }
+
+    /// Takes new memory for the payloads if a device has the present one; goes on with that if there is none.
+    fn own_payload(&self, state: &mut State) {
+        if state.is_ours {
+            return;
+        }
+        match self.region.renew() {
+            Ok(file) => (state.payload, state.is_ours) = (file, true),
+            Err(cause) => tracing::warn!("no new memory for going on without {}: {cause}", self.facts.name),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -59,6 +59,8 @@ pub(crate) struct BlkQueue {
     /// The version of the device that the queue has followed, and notices of versions that it has taken.
     seen: u64,
     noticed: u64,
+    /// For [`Durability::wrote`](super::durability::Durability::wrote).
+    connection: u64,
     slots: Slots<Entry>,
     /// Finished without the device; fetched by the next `reap`.
     ready: Vec<Completion>,
@@ -88,6 +90,7 @@ impl BlkQueue {
             bell: Bell::new(device.notice(index))?,
             seen: 0,
             noticed: 1,
+            connection: 0,
             slots: Slots::new(device.slots.into()),
             ready: Vec::new(),
             withheld: Vec::new(),
@@ -163,7 +166,7 @@ impl BlkQueue {
                 self.tell_unanswered("says that a read succeeded, but has not written all of it");
                 Err(Errno::IO)
             }
-            status::OK => match next_stage(entry, &self.device) {
+            status::OK => match next_stage(entry, &self.device, self.connection) {
                 Some(stage) => {
                     entry.stage = stage;
                     self.send(key);
@@ -197,7 +200,7 @@ impl BlkQueue {
         let _ = self.take_used(&mut done);
         self.ready.append(&mut done);
         let order = self.device.order(self.index);
-        self.seen = order.version;
+        (self.seen, self.connection) = (order.version, order.connection);
         self.tie = Tie::Suspended;
         // An eventfd that is watched can always be given up.
         let _ = self.bell.listen_to(None);
@@ -208,7 +211,9 @@ impl BlkQueue {
         match order.step {
             Step::Run(parts) => self.run(parts),
             Step::Wait => {}
-            Step::Fail(reason) => self.fail(reason, Memory::Ours),
+            Step::Fail(reason) => {
+                self.fail(reason, if order.is_ours { Memory::Ours } else { Memory::Theirs })
+            }
         }
     }
 
@@ -226,7 +231,7 @@ impl BlkQueue {
         let call = if self.is_polled() { None } else { Some(parts.call.clone()) };
         if let Err(cause) = self.bell.listen_to(call) {
             let reason = format!("cannot wait for {}: {cause}", self.device.facts.name);
-            return self.fail(reason, Memory::Ours);
+            return self.fail(reason, Memory::Theirs);
         }
         self.tie = Tie::Running(parts);
         self.armed = false;
@@ -274,14 +279,15 @@ fn first_stage(request: &Request, device: &Device) -> Stage {
 }
 
 /// What follows the success of a request's stage.
-fn next_stage(entry: &Entry, device: &Device) -> Option<Stage> {
+fn next_stage(entry: &Entry, device: &Device, connection: u64) -> Option<Stage> {
     match (entry.stage, &entry.request.operation) {
         (Stage::Flush(epoch), _) => device.durability.flushed(epoch),
         (Stage::Itself, Operation::Write(_) | Operation::WriteZeroes) => {
-            device.durability.wrote();
+            // Nobody is told of it before its flush.
             if entry.request.flags.fua && device.facts.limits.flush_needed {
                 return Some(Stage::Flush(device.durability.begin_flush()));
             }
+            device.durability.wrote(connection);
         }
         (Stage::Itself, _) => {}
     }
@@ -394,12 +400,12 @@ impl Queue for BlkQueue {
     }
 
     fn event(&self) -> Option<BorrowedFd<'_>> {
-        if self.is_polled() { None } else { Some(self.bell.as_fd()) }
+        Some(self.bell.as_fd())
     }
 
     fn arm(&mut self) -> bool {
-        if self.is_polled() {
-            return self.in_flight() > 0;
+        if self.is_polled() && matches!(self.tie, Tie::Running(_)) && self.slots.len() > 0 {
+            return true;
         }
         // First the events, then the look: what comes between the two signals again.
         self.bell.reset_call();
@@ -411,8 +417,8 @@ impl Queue for BlkQueue {
         }
         self.armed = true;
         match &mut self.tie {
-            Tie::Running(parts) => parts.ring.arm(),
-            Tie::Suspended | Tie::Dead(_) => false,
+            Tie::Running(parts) if self.index >= self.device.facts.polled => parts.ring.arm(),
+            Tie::Running(_) | Tie::Suspended | Tie::Dead(_) => false,
         }
     }
 }

@@ -108,6 +108,8 @@ pub(super) struct Exclusive {
     worker: usize,
     /// Memory to read a block into, reserved at start: nothing waits for it with a lease in hand.
     scratch: Option<Lease>,
+    /// A device that failed did not give it back.
+    scratch_is_lost: bool,
     waiting_for_scratch: VecDeque<Key>,
     held: Vec<Held>,
     parked: VecDeque<Request>,
@@ -120,6 +122,7 @@ impl Exclusive {
         Exclusive {
             worker,
             scratch,
+            scratch_is_lost: false,
             waiting_for_scratch: VecDeque::new(),
             held: Vec::new(),
             parked: VecDeque::new(),
@@ -179,7 +182,8 @@ impl Disk {
         let ticket = op.ticket;
         let alignment = u64::from(self.limits.request_alignment_bytes);
         let start = offset / alignment * alignment;
-        let block = Block { offset: start, len: alignment.min(self.limits.capacity_bytes - start) };
+        let block =
+            Block { offset: start, len: alignment.min(self.limits.capacity_bytes.saturating_sub(start)) };
         let at = (offset - start) as usize;
         let edge = EdgeOp { parent, block, at, bytes, answers_missing: 0, writing: false };
         let key = self.ops.insert(Op { ticket, state: State::Edge(edge), in_flight: 0, error: None });
@@ -257,8 +261,12 @@ impl Disk {
 
     /// Reads the block of the next edge into the scratch lease, if that is free.
     fn start_scratch(&mut self) {
-        if self.dead {
-            // Nothing can be read into it, and it may be gone.
+        if self.exclusive.scratch_is_lost {
+            self.exclusive.scratch = self.pool.lease(self.limits.request_alignment_bytes as usize);
+            self.exclusive.scratch_is_lost = self.exclusive.scratch.is_none();
+        }
+        if self.dead || self.exclusive.scratch_is_lost {
+            // Nothing can be read into it.
             if let Some(key) = self.exclusive.waiting_for_scratch.pop_front() {
                 self.edge_over(key, Some(Errno::IO));
             }
@@ -273,7 +281,10 @@ impl Disk {
     }
 
     pub(super) fn edge_completed(&mut self, key: Key, completion: Completion) {
-        let Some(scratch) = completion.lease else { return self.edge_over(key, Some(Errno::IO)) };
+        let Some(scratch) = completion.lease else {
+            self.exclusive.scratch_is_lost = true;
+            return self.edge_over(key, Some(Errno::IO));
+        };
         let Some(State::Edge(edge)) = self.ops.get_mut(key).map(|op| &mut op.state) else { return };
         let error = error_of(&completion.result);
         if edge.writing || error.is_some() {

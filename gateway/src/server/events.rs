@@ -33,11 +33,9 @@ fn tell(event: &Event, device: &dyn Started) {
             let bytes = device.limits().capacity_bytes;
             tracing::info!("the disk has {bytes} bytes now, as clients learn that connect from now on");
         }
-        Event::Suspended { reason } => tracing::warn!("{reason}; requests wait until it is back"),
+        Event::Suspended { reason } => tracing::warn!("{reason}"),
         Event::Resumed => tracing::info!("the device is back; what was in flight is sent again"),
-        Event::Dead { reason } => {
-            tracing::error!("{reason}; requests end with input/output errors until a client connects again");
-        }
+        Event::Dead { reason } => tracing::error!("{reason}"),
         Event::WritesLost => tracing::error!(
             "writes were lost with the device's cache: the next flush of every client that was connected fails"
         ),

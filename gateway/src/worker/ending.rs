@@ -99,12 +99,12 @@ impl Worker {
         self.disks.iter().map(|disk| disk.shared().flush_failures()).sum()
     }
 
-    /// Makes every write of this worker durable. The others do so for theirs. A device that is gone with nothing to
-    /// flush is left in peace.
+    /// Makes every write of this worker durable. The others do so for theirs. A device that knows of nothing to flush
+    /// is left in peace: it may be gone.
     fn flush_disks(&mut self) {
         let session = Key::from_word(NOBODY);
-        let is_gone = |disk: &Disk| disk.is_dead() && disk.shared().device().is_flushed();
-        let needs_flush = |disk: &&mut Disk| !(disk.limits().read_only || is_gone(disk));
+        let needs_flush =
+            |disk: &&mut Disk| !(disk.limits().read_only || disk.shared().device().is_flushed());
         for disk in self.disks.iter_mut().filter(needs_flush) {
             disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush });
         }
