@@ -4,9 +4,9 @@
 mod fixtures;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use drivers::testing::backend::{BLK_SIZE, Fault, Kind, SEG_MAX, SIZE_MAX, Server, Store};
@@ -21,25 +21,41 @@ const FUA: RequestFlags = RequestFlags { fua: true, no_unmap: false, fast: false
 struct Spot {
     folder: tempfile::TempDir,
     store: Store,
+    last: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Spot {
     fn new() -> Spot {
-        Spot { folder: tempfile::tempdir().unwrap(), store: Store::memory(Kind::default().capacity_bytes) }
+        let store = Store::memory(Kind::default().capacity_bytes);
+        Spot { folder: tempfile::tempdir().unwrap(), store, last: Mutex::default() }
     }
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 
-    /// Serves so many connections, one after the other.
+    /// Serves so many connections, one after the other, and is gone. The one before is gone already, or soon.
     fn serve(&self, kind: Kind, connections: usize) {
+        let mut last = self.last.lock().unwrap();
+        if let Some(last) = last.take() {
+            // Its end removes the socket.
+            last.join().unwrap();
+        }
         let mut server = Server::bind(&self.path(), kind, self.store.clone()).unwrap();
-        thread::spawn(move || {
+        *last = Some(thread::spawn(move || {
             for _ in 0..connections {
                 // One that is not served as it should be is seen on the other side.
                 let _ = server.serve_one();
             }
+        }));
+    }
+
+    /// Serves one connection; whoever connects then hears nothing.
+    fn serve_before_silence(&self, kind: Kind) {
+        let mut server = Server::bind(&self.path(), kind, self.store.clone()).unwrap();
+        thread::spawn(move || {
+            let _ = server.serve_one();
+            std::mem::forget(server);
         });
     }
 
@@ -145,38 +161,30 @@ fn many_clients_that_come_at_once_revive_a_device_once() {
     use_disk(&mut clients[1], &mut model, 10, &mut Random::new(3));
 }
 
-/// Listens, and says nothing to whoever connects.
-fn silence(path: &Path) -> std::os::unix::net::UnixListener {
-    let _ = std::fs::remove_file(path);
-    std::os::unix::net::UnixListener::bind(path).unwrap()
-}
-
 #[test]
 fn a_silent_peer_is_not_waited_for_longer_than_was_said() {
     let spot = Spot::new();
-    spot.serve(Kind { fault: Fault::DiesAfter(5), ..Kind::default() }, 1);
+    spot.serve_before_silence(Kind { fault: Fault::DiesAfter(5), ..Kind::default() });
     let device = spot.connect(&["reconnect=2"], 1);
     let mut client = Client::new(&device, 0);
-    let _listener = silence(&spot.path());
     let started = Instant::now();
     while client.read(0, 4096).is_ok() {}
+    assert!(started.elapsed() > Duration::from_secs(1), "it was waited for");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 #[test]
 fn a_device_is_closed_at_once_while_it_talks_to_a_silent_peer() {
     let spot = Spot::new();
-    spot.serve(Kind { fault: Fault::DiesAfter(2), ..Kind::default() }, 1);
+    spot.serve_before_silence(Kind { fault: Fault::DiesAfter(2), ..Kind::default() });
     let device = spot.connect(&["reconnect=forever"], 1);
     let mut client = Client::new(&device, 0);
-    let listener = silence(&spot.path());
     client.read(0, 4096).unwrap();
     let mut done = Vec::new();
     let lease = client.lease(4096);
     let request = client.request(Operation::Read(lease), 0, 4096, PLAIN);
     client.submit(vec![request], &mut done);
-    let (_peer, _) = listener.accept().unwrap();
-    thread::sleep(Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(300));
     let started = Instant::now();
     drop((client, device));
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());

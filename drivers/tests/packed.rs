@@ -16,13 +16,14 @@ use fixtures::start;
 /// Back-ends of one kind.
 struct Backends {
     features: u64,
+    queues: u16,
     properties: &'static [&'static str],
     backend: Mutex<Option<Backend>>,
 }
 
 impl Backends {
     fn new(features: u64, properties: &'static [&'static str]) -> Backends {
-        Backends { features, properties, backend: Mutex::new(None) }
+        Backends { features, queues: 4, properties, backend: Mutex::new(None) }
     }
 }
 
@@ -40,7 +41,7 @@ impl Fixture for Backends {
     fn start(&self, setup: Setup) -> Arc<dyn Started> {
         let backend = Backend::start(Kind {
             capacity_bytes: setup.capacity_bytes,
-            queues: 4,
+            queues: self.queues,
             features: self.features,
             read_only: setup.read_only,
             fault: Fault::None,
@@ -58,6 +59,13 @@ impl Fixture for Backends {
 #[test]
 fn indirect_descriptors_and_event_index_conform() {
     conformance(&Backends::new(RING_PACKED | INDIRECT_DESC | EVENT_IDX, &[]));
+}
+
+#[test]
+fn one_queue_for_all_conforms() {
+    let one = |features| Backends { queues: 1, ..Backends::new(features, &[]) };
+    conformance(&one(RING_PACKED | INDIRECT_DESC | EVENT_IDX));
+    conformance(&one(RING_PACKED));
 }
 
 #[test]

@@ -60,6 +60,13 @@ fn indirect_descriptors_and_event_index_conform() {
 }
 
 #[test]
+fn one_queue_for_all_conforms() {
+    conformance(&Backends::new("one queue", Kind { queues: 1, ..Kind::default() }, &[]));
+    let features = FLUSH | DISCARD | WRITE_ZEROES;
+    conformance(&Backends::new("one plain queue", Kind { features, queues: 1, ..Kind::default() }, &[]));
+}
+
+#[test]
 fn chains_in_the_ring_conform() {
     let features = EVENT_IDX | FLUSH | DISCARD | WRITE_ZEROES;
     conformance(&Backends::new(

@@ -312,3 +312,18 @@ fn a_new_size_is_noticed_while_serving() {
     }
     gateway.stop();
 }
+
+#[test]
+fn polled_queues_are_never_called() {
+    requires!("qemu-storage-daemon");
+    let image = Image::sparse(Place::Memory, 16 << 20);
+    let daemon = Daemon::start(image.path(), "raw", ",writable=on,num-queues=2");
+    let gateway = daemon.gateway(&["num-poll-queues=2"]);
+    let mut client = Raw::open(gateway.socket(), "");
+    // More requests than an index has numbers: a call at any of them would end the daemon.
+    for _ in 0..550 {
+        (0..128).for_each(|cookie| client.send(WRITE, 0, cookie, cookie * 4096, &[1; 4096]));
+        client.all_succeed(128);
+    }
+    gateway.stop();
+}

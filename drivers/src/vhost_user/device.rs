@@ -154,7 +154,7 @@ impl Connected for VhostUserConnected {
         let until = Instant::now() + PATIENCE;
         let service = service::start(&mut link, &name, queues, &region.file(), until)?;
         view.serial.clone_from(&service.serial);
-        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS, polled: queues.polled };
+        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS };
         let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
         let device = Arc::new(Device::new(facts, region.clone(), service.parts).map_err(no_watch)?);
         // What changes the memory of a queue is not taken from another back-end if this one does not have it, nor is a

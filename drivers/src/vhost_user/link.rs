@@ -52,6 +52,14 @@ pub(super) struct Memory<'a> {
     pub(super) address: u64,
 }
 
+/// A queue that the back-end gets.
+pub(super) struct GivenQueue<'a> {
+    pub(super) memory: &'a QueueMemory,
+    pub(super) kick: &'a EventFd,
+    /// `None`: it is polled.
+    pub(super) call: Option<&'a EventFd>,
+}
+
 /// What is known of the back-end before it is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
@@ -61,7 +69,7 @@ pub(super) struct Terms {
     pub(super) without: u64,
 }
 
-/// A connected back-end whose features are negotiated.
+/// A connected back-end that is known. The features are chosen, and set at the start of the queues.
 pub(super) struct Link {
     frontend: Frontend,
     pub(super) socket: UnixStream,
@@ -183,7 +191,7 @@ impl Link {
     pub(super) fn start(
         &mut self,
         memories: &[Memory<'_>],
-        queues: &[(&QueueMemory, &EventFd, &EventFd)],
+        queues: &[GivenQueue<'_>],
         until: Instant,
     ) -> Result<(), Error> {
         let name = self.name.clone();
@@ -193,16 +201,19 @@ impl Link {
         within(most, &socket, &name, || self.start_all(memories, queues))?
     }
 
-    fn start_all(
-        &mut self,
-        memories: &[Memory<'_>],
-        queues: &[(&QueueMemory, &EventFd, &EventFd)],
-    ) -> Result<(), Error> {
+    fn start_all(&mut self, memories: &[Memory<'_>], queues: &[GivenQueue<'_>]) -> Result<(), Error> {
+        if queues.iter().any(|queue| queue.call.is_none()) {
+            // With event indices a device that is late calls once too often, and some do not survive that there is
+            // nobody to call. Without them a flag says so.
+            self.features &= !feature::EVENT_IDX;
+        }
+        let done = self.frontend.set_features(self.features);
+        done.map_err(|cause| failed(&self.name, "set the features", &cause))?;
         let table: Vec<VhostUserMemoryRegionInfo> = memories.iter().map(region).collect();
         let done = self.frontend.set_mem_table(&table);
         done.map_err(|cause| failed(&self.name, "set the memory", &cause))?;
-        for (index, (memory, kick, call)) in queues.iter().enumerate() {
-            self.start_queue(index, memory, kick, call)?;
+        for (index, queue) in queues.iter().enumerate() {
+            self.start_queue(index, queue)?;
         }
         // Without protocol features queues start by themselves.
         if self.features & PROTOCOL_FEATURES != 0 {
@@ -214,13 +225,8 @@ impl Link {
         Ok(())
     }
 
-    fn start_queue(
-        &mut self,
-        index: usize,
-        memory: &QueueMemory,
-        kick: &EventFd,
-        call: &EventFd,
-    ) -> Result<(), Error> {
+    fn start_queue(&mut self, index: usize, queue: &GivenQueue<'_>) -> Result<(), Error> {
+        let memory = queue.memory;
         let Link { frontend, name, .. } = self;
         let step = |what: &'static str| {
             let name = &*name;
@@ -250,8 +256,14 @@ impl Link {
             log_addr: None,
         };
         frontend.set_vring_addr(index, &addresses).map_err(step("set the addresses of a queue"))?;
-        frontend.set_vring_call(index, &event(call)?).map_err(step("set the call of a queue"))?;
-        frontend.set_vring_kick(index, &event(kick)?).map_err(step("set the kick of a queue"))
+        let called = match (queue.call, u8::try_from(index)) {
+            (None, Ok(index)) => message::set_no_vring_call(&self.socket, index, self.has_acks),
+            // The message has room for 256 queues.
+            (None, Err(_)) => Ok(()),
+            (Some(call), _) => frontend.set_vring_call(index, &event(call)?),
+        };
+        called.map_err(step("set the call of a queue"))?;
+        frontend.set_vring_kick(index, &event(queue.kick)?).map_err(step("set the kick of a queue"))
     }
 }
 
@@ -326,7 +338,6 @@ fn negotiate(
         None => return Err(no_config(name)),
     };
     features &= config::features_within(config_len);
-    frontend.set_features(features).map_err(step("set the features"))?;
     let config = BlkConfig::decode(&bytes, features);
     let queues = queues.min(config.queues().into()).max(1);
     let queues = usize::try_from(queues).unwrap_or(1);

@@ -30,12 +30,33 @@ pub(super) fn set_vring_base(
     need_reply: bool,
 ) -> Result<(), vhost::Error> {
     // The payload: number of the queue, value.
-    send(socket, FrontendReq::SET_VRING_BASE, need_reply, &bytes(&[queue, base]))?;
-    if !need_reply {
-        return Ok(());
-    }
+    tell(socket, FrontendReq::SET_VRING_BASE, &bytes(&[queue, base]), need_reply)
+}
+
+/// Tells the back-end that queue `queue` (below 256) is polled: SET_VRING_CALL without a descriptor, which the crate's
+/// does not do. `need_reply` as for [`set_vring_base`].
+///
+/// # Errors
+/// As for [`set_vring_base`].
+pub(super) fn set_no_vring_call(
+    socket: &UnixStream,
+    queue: u8,
+    need_reply: bool,
+) -> Result<(), vhost::Error> {
+    // The payload: number of the queue, and the bit that says that no descriptor comes with it.
+    tell(socket, FrontendReq::SET_VRING_CALL, &(u64::from(queue) | 1 << 8).to_ne_bytes(), need_reply)
+}
+
+/// Sends a message that has no answer but, with `need_reply`, whether it was followed.
+fn tell(
+    socket: &UnixStream,
+    code: FrontendReq,
+    payload: &[u8],
+    need_reply: bool,
+) -> Result<(), vhost::Error> {
+    send(socket, code, need_reply, payload)?;
     // The payload of the answer is one number, 0 for success.
-    match receive(socket, FrontendReq::SET_VRING_BASE, 8..=8)?.iter().all(|byte| *byte == 0) {
+    match !need_reply || receive(socket, code, 8..=8)?.iter().all(|byte| *byte == 0) {
         true => Ok(()),
         false => Err(vhost::Error::VhostUserProtocol(ProtocolError::BackendInternalError)),
     }
@@ -158,6 +179,16 @@ mod tests {
         theirs.read_exact(&mut message).unwrap();
         assert_eq!(message[4..8], 1_u32.to_ne_bytes());
         assert_eq!(message[16..], 0x8000_8001_u32.to_ne_bytes());
+    }
+
+    #[test]
+    fn a_polled_queue_has_no_descriptor() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        assert!(set_no_vring_call(&ours, 7, false).is_ok());
+        let mut message = [0; 20];
+        theirs.read_exact(&mut message).unwrap();
+        assert_eq!((message[0], message[8]), (13, 8));
+        assert_eq!(message[12..], 0x107_u64.to_ne_bytes());
     }
 
     #[test]

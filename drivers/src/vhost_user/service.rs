@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::link::{Link, Memory};
+use super::link::{GivenQueue, Link, Memory};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::{Mapping, MemoryFile};
@@ -52,14 +52,17 @@ pub(super) fn start(
 ) -> Result<Service, Error> {
     let rings =
         Rings::new(queues).map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
+    let event_idx = link.has(feature::EVENT_IDX) && queues.polled == 0;
     let mut parts =
-        (0..queues.count).map(|index| rings.parts(index, link)).collect::<Result<Vec<_>, Error>>()?;
+        (0..queues.count).map(|index| rings.parts(index, event_idx)).collect::<Result<Vec<_>, Error>>()?;
     let memories = [
         Memory { file: rings.file.as_fd(), len_bytes: rings.file.len_bytes(), address: RINGS_ADDRESS },
         Memory { file: payload.as_fd(), len_bytes: payload.len_bytes(), address: PAYLOAD_ADDRESS },
     ];
-    let given: Vec<(&QueueMemory, &EventFd, &EventFd)> =
-        parts.iter().map(|parts| (&parts.memory, &*parts.kick, &*parts.call)).collect();
+    let given: Vec<GivenQueue<'_>> = parts
+        .iter()
+        .map(|parts| GivenQueue { memory: &parts.memory, kick: &parts.kick, call: parts.call.as_deref() })
+        .collect();
     link.start(&memories, &given, until)?;
     let serial = rings.ask_serial(&mut parts[0], link, name, until)?;
     Ok(Service { parts, serial })
@@ -80,13 +83,14 @@ impl Rings {
         Ok(Rings { file, mapping, queues })
     }
 
-    fn parts(&self, index: usize, link: &Link) -> Result<Parts, Error> {
+    fn parts(&self, index: usize, event_idx: bool) -> Result<Parts, Error> {
         let layout = self.queues.layout;
         let memory =
             QueueMemory::new(self.mapping.clone(), index * layout.len_bytes(), RINGS_ADDRESS, layout);
         let event = || EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause));
-        let ring = new_ring(memory.clone(), link.has(feature::EVENT_IDX));
-        Ok(Parts { ring, memory, kick: event()?, call: event()? })
+        let ring = new_ring(memory.clone(), event_idx);
+        let call = if index < self.queues.polled { None } else { Some(event()?) };
+        Ok(Parts { ring, memory, kick: event()?, call })
     }
 
     /// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none.
@@ -119,15 +123,18 @@ impl Rings {
                     let Some(answer) = self.mapping.slice(at, request::ID_BYTES) else { break };
                     return Ok(serial::answer(&parts.memory, &answer));
                 }
-                Ok(None) if parts.ring.arm() => {}
+                Ok(None) if parts.call.is_some() && parts.ring.arm() => {}
                 Ok(None) => {
-                    let files = [parts.call.as_fd(), link.socket.as_fd()];
+                    let mut files = vec![link.socket.as_fd()];
+                    files.extend(parts.call.as_ref().map(|call| call.as_fd()));
+                    let pause = Duration::from_millis(if parts.call.is_some() { 100 } else { 1 });
                     // A failure to wait means: look again, and judge by the clock.
-                    let ready = poll::first(&files, Some(Duration::from_millis(100)));
-                    if let Ok(Some(poll::Ready { index: 1, .. })) = ready {
+                    if let Ok(Some(poll::Ready { index: 0, .. })) = poll::first(&files, Some(pause)) {
                         return Err(Error::device(format!("{name} is gone: it has closed the connection")));
                     }
-                    parts.call.reset();
+                    if let Some(call) = &parts.call {
+                        call.reset();
+                    }
                 }
                 Err(lie) => return Err(Error::device(format!("{name} broke the rules of the ring: {lie}"))),
             }

@@ -24,8 +24,8 @@ pub(crate) struct Parts {
     pub(crate) memory: QueueMemory,
     /// Tells the device of new chains.
     pub(crate) kick: Arc<EventFd>,
-    /// The device tells of used chains.
-    pub(crate) call: Arc<EventFd>,
+    /// The device tells of used chains; `None`: the queue is polled.
+    pub(crate) call: Option<Arc<EventFd>>,
 }
 
 /// What is known of a device before it runs, and stays.
@@ -37,8 +37,6 @@ pub(crate) struct Facts {
     pub(crate) limits: Limits,
     /// What the device calls the beginning of the payload memory.
     pub(crate) payload_address: u64,
-    /// The first so many queues are polled: used chains are looked for, and the device never calls.
-    pub(crate) polled: usize,
 }
 
 /// A device in service.

@@ -104,10 +104,6 @@ impl BlkQueue {
         Ok(queue)
     }
 
-    fn is_polled(&self) -> bool {
-        self.index < self.device.facts.polled
-    }
-
     /// Takes a request that has been checked. There is a slot for it.
     fn start(&mut self, request: Request) {
         let is_flush = matches!(request.operation, Operation::Flush);
@@ -228,8 +224,7 @@ impl BlkQueue {
 
     /// Goes on with a device that knows nothing of what is in flight: all of it is sent, from the first stage on.
     fn run(&mut self, parts: Parts) {
-        let call = if self.is_polled() { None } else { Some(parts.call.clone()) };
-        if let Err(cause) = self.bell.listen_to(call) {
+        if let Err(cause) = self.bell.listen_to(parts.call.clone()) {
             let reason = format!("cannot wait for {}: {cause}", self.device.facts.name);
             return self.fail(reason, Memory::Theirs);
         }
@@ -404,7 +399,8 @@ impl Queue for BlkQueue {
     }
 
     fn arm(&mut self) -> bool {
-        if self.is_polled() && matches!(self.tie, Tie::Running(_)) && self.slots.len() > 0 {
+        let is_polled = matches!(&self.tie, Tie::Running(parts) if parts.call.is_none());
+        if is_polled && self.slots.len() > 0 {
             return true;
         }
         // First the events, then the look: what comes between the two signals again.
@@ -417,7 +413,7 @@ impl Queue for BlkQueue {
         }
         self.armed = true;
         match &mut self.tie {
-            Tie::Running(parts) if self.index >= self.device.facts.polled => parts.ring.arm(),
+            Tie::Running(parts) if !is_polled => parts.ring.arm(),
             Tie::Running(_) | Tie::Suspended | Tie::Dead(_) => false,
         }
     }
