@@ -27,6 +27,8 @@ pub(crate) const PACKAGES: &[&str] = &[
     "kmod",
     "xz-utils",
     "zstd",
+    // `vdpa` makes vDPA devices.
+    "iproute2",
 ];
 
 /// Programs that get a wrapper in `bin`.
@@ -62,6 +64,7 @@ pub(crate) const TOOLS: &[&str] = &[
     "busybox",
     "cpio",
     "depmod",
+    "ldd",
     "modprobe",
     "xz",
     "zstd",
