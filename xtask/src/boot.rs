@@ -141,9 +141,8 @@ fn wait(mut child: Child, deadline: Instant) -> Result<Option<ExitStatus>> {
 /// The emulator's command line.
 fn emulator(bed: &Bed, machine: &Machine, console: &Path) -> Result<Command> {
     let program: PathBuf = bed.tool("qemu-system-x86_64")?;
-    let version = sh::capture(Command::new(&program).arg("--version"))?;
-    // More virtual processors than real ones end in kernel errors while the guest patches its code.
-    let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2);
+    let version = version(&program)?;
+    let cpus = cpus();
     let snapshot = match machine.writes {
         Writes::Kept => "off",
         Writes::ThrownAway => "on",
@@ -161,8 +160,18 @@ fn emulator(bed: &Bed, machine: &Machine, console: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// What the emulator says about its version.
+pub(crate) fn version(program: &Path) -> Result<String> {
+    sh::capture(Command::new(program).arg("--version"))
+}
+
+/// Virtual processors of a machine. More than real ones end in kernel errors while the guest patches its code.
+pub(crate) fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2)
+}
+
 /// The processor to emulate. QEMU 7.2 leaves wrong flags behind CMPXCHG16B, which breaks a guest now and then.
-fn cpu_model(version: &str) -> &'static str {
+pub(crate) fn cpu_model(version: &str) -> &'static str {
     let major = version.split_once("version ").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
     if major.is_some_and(|major: u32| major < 8) { "max,-cx16" } else { "max" }
 }

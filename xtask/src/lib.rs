@@ -8,6 +8,7 @@
 //! | `test` | installs what the tests need and runs them all; what CI runs ([`test`](mod@test)) |
 //! | `fuzz` | replays corpora and looks for new inputs ([`fuzz`]) |
 //! | `boot` | boots a disk under software emulation ([`boot`]) |
+//! | `guest` | runs scenarios in a guest with devices and a kernel of its own ([`guest`]) |
 //! | `bench` | speed and CPU per request against other servers ([`bench`](mod@bench)) |
 //!
 //! # What it is not
@@ -39,6 +40,7 @@ pub mod bench;
 pub mod boot;
 pub mod check;
 pub mod fuzz;
+pub mod guest;
 pub mod image;
 mod repo;
 mod sh;

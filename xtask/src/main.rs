@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use xtask::{bed, bench, boot, check, fuzz, test, tidy};
+use xtask::{bed, bench, boot, check, fuzz, guest, test, tidy};
 
 /// Tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Boots a disk (an NBD URI or a raw image file) under software emulation.
     Boot(boot::Args),
+    /// Runs scenarios in a guest under software emulation, with disks behind an IOMMU.
+    Guest(guest::Args),
     /// Measures speed and CPU per request against other servers.
     Bench(bench::Args),
 }
@@ -50,6 +52,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Boot(args) => boot::run(args),
+        Task::Guest(args) => guest::run(&args),
         Task::Bench(_) if cfg!(debug_assertions) => run_optimised(),
         Task::Bench(args) => bench::run(args),
     }

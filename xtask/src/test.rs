@@ -1,9 +1,9 @@
 //! `cargo xtask test`: installs what the tests need and runs them all.
 //!
 //! Steps, in this order: the test bed, [`crate::check`], the tests of the workspace, those of the drivers that need
-//! a feature, the examples in the documentation, the fuzz targets. A step that fails does not keep the later ones
-//! from running, except that nothing can be tested without the bed. At the end stands one line for each step and the
-//! test runner's own counts.
+//! a feature, the scenarios in a guest, the examples in the documentation, the fuzz targets. A step that fails does
+//! not keep the later ones from running, except that nothing can be tested without the bed. At the end stands one
+//! line for each step and the test runner's own counts.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitStatus, Stdio};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::bed::Bed;
-use crate::{check, fuzz, repo, sh};
+use crate::{check, fuzz, guest, repo, sh};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
         step("check", check::run),
         step("tests", || workspace_tests(&bed, &mut counts)),
         step("drivers", || run_tests(&bed, DRIVERS, &mut counts)),
+        step("guest", || guest::run(&guest::Args::all())),
         step("examples", || examples(&bed)),
         step("fuzz", || fuzz::run(&fuzz::Args::all(args.fuzz_seconds))),
     ];

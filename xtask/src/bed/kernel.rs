@@ -28,7 +28,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds the kernel in the folder of an unpacked package.
-    fn find(folder: &Path) -> Result<Self> {
+    pub(super) fn find(folder: &Path) -> Result<Self> {
         // Debian moved modules to /usr in release 13.
         let modules = ["usr/lib/modules", "lib/modules"]
             .iter()

@@ -7,6 +7,7 @@
 //! | `bin/TOOL` | starts the tool; see below |
 //! | `tree/` | a Debian 13 tree with the tools; absent where the host is Debian 13 or later |
 //! | `kernel/` | a kernel package of Debian, unpacked |
+//! | `guest/` | the guest of [`crate::guest`]: its kernel, and the part of its file system that stays the same |
 //! | `images/bootable.img` | a disk image that boots, see [`crate::image`] |
 //! | `log/` | what the programs said while the bed was made |
 //!
@@ -40,6 +41,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 pub use kernel::Kernel;
+pub(crate) use packages::FOLDERS;
 
 use crate::image;
 
@@ -115,6 +117,14 @@ impl Bed {
             bail!("the test bed has no {}: run `cargo xtask setup`", path.display());
         }
         Ok(path)
+    }
+
+    /// The kernel that the bed keeps.
+    ///
+    /// # Errors
+    /// There is none: the bed was not set up.
+    pub(crate) fn kernel(&self) -> Result<Kernel> {
+        Kernel::find(&self.root.join("kernel")).context("run `cargo xtask setup`")
     }
 
     /// A file of the Debian system that the bed's tools belong to, by its path without the first slash.

@@ -1,0 +1,275 @@
+//! The emulated machine: processors, disks behind an IOMMU, and ports to the host.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::base::Base;
+use super::report::Report;
+use crate::bed::Bed;
+use crate::{boot, sh};
+
+/// A PCI device of the machine, with its own IOMMU group.
+pub(super) struct Device {
+    /// Name and serial number.
+    pub(super) name: &'static str,
+    /// Images behind it, which are files `NAME.img` of the folder of the run.
+    images: &'static [&'static str],
+    /// Arguments for QEMU's `-device`. `lib.sh` knows the addresses.
+    arguments: &'static [&'static str],
+}
+
+/// The disks that scenarios may use.
+///
+/// `iommu_platform=on` puts a virtio device behind the IOMMU, `disable-legacy=on` makes it a pure virtio 1 device. The
+/// second NVMe controller has what differs from QEMU's defaults: short transfers, few queues, two namespaces.
+pub(super) const DEVICES: &[Device] = &[
+    Device {
+        name: "nvme-512",
+        images: &["nvme-512"],
+        arguments: &["nvme,serial=nvme-512,drive=nvme-512,addr=0x10"],
+    },
+    Device {
+        name: "nvme-4096",
+        images: &["nvme-4096", "nvme-4096-second"],
+        arguments: &[
+            "nvme,id=nvme-4096,serial=nvme-4096,addr=0x11,mdts=5,max_ioqpairs=4",
+            "nvme-ns,bus=nvme-4096,drive=nvme-4096,nsid=1,logical_block_size=4096,physical_block_size=4096",
+            "nvme-ns,bus=nvme-4096,drive=nvme-4096-second,nsid=2",
+        ],
+    },
+    Device {
+        name: "virtio-split",
+        images: &["virtio-split"],
+        arguments: &[
+            "virtio-blk-pci,serial=virtio-split,drive=virtio-split,addr=0x12,disable-legacy=on,iommu_platform=on",
+        ],
+    },
+    Device {
+        name: "virtio-packed",
+        images: &["virtio-packed"],
+        arguments: &[
+            "virtio-blk-pci,serial=virtio-packed,drive=virtio-packed,addr=0x13,disable-legacy=on,iommu_platform=on,\
+             packed=on,num-queues=4",
+        ],
+    },
+];
+
+/// Length of each image. They are sparse.
+const IMAGE_BYTES: u64 = 64 << 20;
+/// Memory of the machine. All files of the guest lie in it.
+const MEMORY: &str = "1G";
+/// The IOMMU is on; what only protects against attackers of the host is off.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 intel_iommu=on mitigations=off nokaslr";
+/// How often the machine is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Files of one run.
+pub(super) struct Files<'a> {
+    /// Where everything else is.
+    pub(super) folder: &'a Path,
+}
+
+impl Files<'_> {
+    /// The first file system.
+    pub(super) fn archive(&self) -> PathBuf {
+        self.folder.join("initrd.cpio")
+    }
+
+    /// What the kernel printed.
+    pub(super) fn console(&self) -> PathBuf {
+        self.folder.join("console")
+    }
+
+    /// What the guest's first program reports.
+    pub(super) fn report(&self) -> PathBuf {
+        self.folder.join("report")
+    }
+
+    /// Files that scenarios left, as archives one behind the other.
+    pub(super) fn artefacts(&self) -> PathBuf {
+        self.folder.join("artefacts.tar")
+    }
+
+    /// Disks of the machine.
+    pub(super) fn images(&self) -> impl Iterator<Item = PathBuf> {
+        DEVICES
+            .iter()
+            .flat_map(|device| device.images)
+            .map(|image| self.folder.join(image).with_extension("img"))
+    }
+}
+
+/// A machine that runs. It ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Boots the guest and follows its report until it says that it is done, ends, or the time is over.
+///
+/// `notice` is called after each part of the report.
+///
+/// # Errors
+/// The emulator cannot be started, or a file cannot be made or read.
+pub(super) fn run(
+    bed: &Bed,
+    base: &Base,
+    files: &Files<'_>,
+    limit: Duration,
+    mut notice: impl FnMut(&mut Report),
+) -> Result<Report> {
+    make_images(files)?;
+    let mut command = emulator(bed, base, files)?;
+    command.arg("-serial").arg(format!("file:{}", files.console().display()));
+    let start = Instant::now();
+    let mut machine = Running(spawn(command.stdin(Stdio::null()))?);
+    let mut report = Report::default();
+    let mut read = 0;
+    loop {
+        let ended = machine.0.try_wait().context("cannot wait for the emulator")?;
+        let text = rest(&files.report(), read).context("cannot read the report")?;
+        read += u64::try_from(text.len()).context("a long report")?;
+        report.add(&text);
+        notice(&mut report);
+        // What the guest does after its last line proves nothing: it is not waited for.
+        if report.is_complete() || ended.is_some() {
+            report.emulator = ended;
+            return Ok(report);
+        }
+        if start.elapsed() >= limit {
+            report.is_late = true;
+            return Ok(report);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Boots the guest with its console on this terminal, until it ends.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn shell(bed: &Bed, base: &Base, files: &Files<'_>) -> Result<()> {
+    make_images(files)?;
+    let mut command = emulator(bed, base, files)?;
+    command.args(["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]);
+    let status = spawn(&mut command)?.wait().context("cannot wait for the emulator")?;
+    ensure!(status.success(), "the emulator ended with {status}");
+    Ok(())
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    command.spawn().with_context(|| format!("cannot start `{}`", sh::display(command)))
+}
+
+/// Empty disks of a run.
+fn make_images(files: &Files<'_>) -> Result<()> {
+    for image in files.images() {
+        File::create(&image)
+            .and_then(|file| file.set_len(IMAGE_BYTES))
+            .with_context(|| format!("cannot make {}", image.display()))?;
+    }
+    Ok(())
+}
+
+/// A file from an offset on; nothing when it is not there yet.
+fn rest(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_to_end(&mut text)?;
+            Ok(text)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
+        Err(error) => Err(error),
+    }
+}
+
+/// The emulator's command line, without the console.
+fn emulator(bed: &Bed, base: &Base, files: &Files<'_>) -> Result<Command> {
+    let folder = files.folder.to_str().context("the target folder has a name that is not text")?;
+    ensure!(!folder.contains(','), "{folder} has a comma, which QEMU takes for the end of a value");
+    let program = bed.tool("qemu-system-x86_64")?;
+    // The machine must not outlive this program, whatever ends it.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(&program);
+    command
+        .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+        .args(["-machine", "q35,accel=tcg", "-cpu", boot::cpu_model(&boot::version(&program)?)])
+        .args(["-smp", &boot::cpus().to_string(), "-m", MEMORY])
+        .args(["-device", "intel-iommu,intremap=on"])
+        .arg("-kernel")
+        .arg(&base.kernel)
+        .arg("-initrd")
+        .arg(files.archive())
+        .args(["-append", KERNEL_ARGUMENTS])
+        .args(["-device", "virtio-serial-pci"]);
+    for (port, path) in [("report", files.report()), ("artefacts", files.artefacts())] {
+        command
+            .arg("-chardev")
+            .arg(format!("file,id={port},path={}", path.display()))
+            .arg("-device")
+            .arg(format!("virtserialport,chardev={port},name={port}"));
+    }
+    for device in DEVICES {
+        for image in device.images {
+            let file = files.folder.join(image).with_extension("img");
+            let file = file.display();
+            let drive = format!("if=none,id={image},format=raw,file={file},cache=unsafe,discard=unmap");
+            command.args(["-drive", &drive]);
+        }
+        command.args(device.arguments.iter().flat_map(|argument| ["-device", argument]));
+    }
+    Ok(command)
+}
+
+/// Removes what only the run itself needs.
+pub(super) fn remove_large(files: &Files<'_>) {
+    for path in files.images().chain([files.archive(), files.archive().with_extension("stripped")]) {
+        // What is not there needs no removing.
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_piece_by_piece() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report");
+        assert!(rest(&path, 0).unwrap().is_empty());
+        fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(rest(&path, 4).unwrap(), b"two\n");
+        assert!(rest(&path, 8).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_machine_ends_with_its_value() {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let id = child.id();
+        drop(Running(child));
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn each_device_has_a_serial_number_like_its_name() {
+        for device in DEVICES {
+            assert!(device.arguments[0].contains(&format!("serial={},", device.name)), "{}", device.name);
+            // The longest that a virtio block device can tell (Virtio 1.3, section 5.2.6).
+            assert!(device.name.len() <= 20);
+        }
+    }
+}

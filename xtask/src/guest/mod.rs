@@ -1,0 +1,257 @@
+//! `cargo xtask guest`: scenarios that need a kernel of their own, in a guest under software emulation.
+//!
+//! Block drivers work on devices and kernel interfaces that few machines offer to a test: NVMe and virtio disks behind
+//! an IOMMU, VFIO, vDPA, the kernel's own NBD client. The guest has them all, everywhere, without KVM and without root.
+//!
+//! # What happens
+//!
+//! 1. `base.rs` makes, once, the unpacked kernel of the test bed and an archive with busybox, other people's tools
+//!    and modules; `job.rs` puts the programs under test and the scenarios behind it. The whole is the guest's only
+//!    file system.
+//! 2. `machine.rs` starts the emulator. The guest's first program (`init.sh`) runs the scenarios, in waves of such
+//!    as can run at the same time (`scenario.rs`).
+//! 3. The guest reports over a port of the machine (`report.rs`): output, ends, the kernel's log. A scenario has
+//!    passed when the report says so; silence is failure. Over another port come the files that scenarios left.
+//!
+//! # A new scenario
+//!
+//! is a file `tests/guest/NAME.sh`; `scenario.rs` has its first lines, `tests/guest/lib.sh` what helps in the rest.
+//!
+//! # What is left of a run
+//!
+//! `guest/` in the target folder: `console`, `report`, `artefacts/NAME/…`, and with `--keep` the disks as `*.img`.
+
+mod base;
+mod cpio;
+mod job;
+mod kernel;
+mod machine;
+mod modules;
+mod report;
+mod scenario;
+mod tools;
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::bed::Bed;
+use crate::{repo, sh};
+use job::Job;
+use machine::Files;
+use report::Report;
+use scenario::Scenario;
+
+/// Where the scenarios are, from the root of the workspace.
+const SCENARIOS: &str = "tests/guest";
+
+/// What `cargo xtask guest` takes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Scenarios to run; default: all.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Lists the scenarios and ends.
+    #[arg(long)]
+    list: bool,
+    /// Keeps the machine's disks, as images in the folder of the run.
+    #[arg(long)]
+    keep: bool,
+    /// Opens a shell in the guest and runs nothing; `poweroff -f` ends it.
+    #[arg(long)]
+    shell: bool,
+    /// Takes a program of this machine along, such as /usr/bin/strace; may be repeated.
+    #[arg(long, value_name = "PROGRAM")]
+    with: Vec<PathBuf>,
+    /// Seconds after which the machine is switched off and what has no result counts as failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT_SECONDS)]
+    limit: u64,
+}
+
+/// Default of `--limit`. All scenarios together take a small part of it; a loaded machine may need more than that.
+const LIMIT_SECONDS: u64 = 300;
+
+impl Args {
+    /// All scenarios, with the usual limit.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            names: Vec::new(),
+            list: false,
+            keep: false,
+            shell: false,
+            with: Vec::new(),
+            limit: LIMIT_SECONDS,
+        }
+    }
+}
+
+/// `cargo xtask guest`.
+///
+/// # Errors
+/// The guest cannot be made or started, or a scenario failed; what it and the kernel said was printed.
+pub fn run(args: &Args) -> Result<()> {
+    let sources = repo::root()?.join(SCENARIOS);
+    let chosen = scenario::choose(scenario::all(&sources)?, &args.names)?;
+    if args.list {
+        for scenario in &chosen {
+            println!("{:16} {}", scenario.name, scenario.summary);
+        }
+        return Ok(());
+    }
+    let bed = Bed::locate()?;
+    bed.set_up()?;
+    let base = base::ensure(&bed)?;
+    let folder = RunFolder::make()?;
+    let files = Files { folder: &folder.path };
+    let job = |waves| Job { waves, sources: &sources, programs: &args.with };
+    if args.shell {
+        job(&[]).write(&base, &files.archive())?;
+        return machine::shell(&bed, &base, &files);
+    }
+    let waves = scenario::waves(chosen);
+    job(&waves).write(&base, &files.archive())?;
+    let start = Instant::now();
+    let report = machine::run(&bed, &base, &files, Duration::from_secs(args.limit), print_news)?;
+    let seconds = start.elapsed().as_secs_f64();
+    unpack_artefacts(&files)?;
+    if !args.keep {
+        machine::remove_large(&files);
+    }
+    judge(&report, waves.iter().flatten(), &files.console())?;
+    let boot = report.boot_seconds.unwrap_or_default();
+    eprintln!("guest: {} scenarios in {seconds:.1} s, {boot:.1} s of them to boot", report.outcomes.len());
+    Ok(())
+}
+
+/// Says how scenarios ended that were not spoken of yet.
+fn print_news(report: &mut Report) {
+    for name in std::mem::take(&mut report.news) {
+        let outcome = report.outcome(&name);
+        let (_, seconds) = outcome.end.unwrap_or((report::End::Stuck, 0.0));
+        let word = if outcome.is_good() { "ok" } else { "FAILED" };
+        eprintln!("{word:6} {name:16} {seconds:6.1} s");
+    }
+}
+
+/// Prints all about the scenarios that failed.
+///
+/// # Errors
+/// There are some, or the guest did not come to its end.
+fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, console: &Path) -> Result<()> {
+    let mut failed = Vec::new();
+    for scenario in wanted {
+        let outcome = report.outcome(&scenario.name);
+        if outcome.is_good() {
+            continue;
+        }
+        failed.push(scenario.name.as_str());
+        eprintln!("== {}: {}", scenario.name, outcome.describe());
+        outcome.output.iter().for_each(|line| eprintln!("{line}"));
+        if !outcome.kernel.is_empty() {
+            eprintln!("== {}: the kernel meanwhile", scenario.name);
+            outcome.kernel.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+    if !report.is_complete() {
+        let console = fs::read(console).unwrap_or_default();
+        eprintln!("== the console of the guest\n{}", String::from_utf8_lossy(&console).trim_end());
+    }
+    if !report.is_complete() {
+        eprintln!("== {}", early_end(report));
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    ensure!(report.is_complete(), "{}", early_end(report));
+    Ok(())
+}
+
+/// Why there is less of a report than there should be.
+fn early_end(report: &Report) -> String {
+    match report.emulator {
+        _ if report.is_late => "the guest did not end in time".into(),
+        Some(status) => format!("the emulator ended with {status} before the guest was done"),
+        None => "the guest did not say that it was done".into(),
+    }
+}
+
+/// Unpacks what scenarios left, into a folder of each.
+fn unpack_artefacts(files: &Files<'_>) -> Result<()> {
+    let archives = files.artefacts();
+    if fs::metadata(&archives).is_ok_and(|facts| facts.len() > 0) {
+        let folder = files.folder.join("artefacts");
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        // An archive ends with zeroes, and another follows.
+        let mut tar = Command::new("tar");
+        tar.args(["--extract", "--ignore-zeros", "--no-same-owner", "--file"])
+            .arg(&archives)
+            .arg("-C")
+            .arg(&folder);
+        sh::capture(&mut tar)?;
+    }
+    Ok(())
+}
+
+/// The folder of a run, which no other run uses meanwhile.
+struct RunFolder {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl RunFolder {
+    /// Makes an empty one; waits for the end of another run.
+    fn make() -> Result<Self> {
+        let own = std::env::current_exe().context("where this program lies is unknown")?;
+        let target = own.ancestors().nth(2).context("this program is in no target folder")?;
+        let lock = target.join("guest.lock");
+        let file = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error)
+            .with_context(|| format!("cannot lock {}", lock.display()))?;
+        let path = target.join("guest");
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(text: &str) -> Result<()> {
+        let header = "# It works.\n# devices: none\n# limit: 4\n# beside: yes\n";
+        let wanted = ["a", "b"].map(|name| Scenario::parse(name, header).unwrap());
+        let mut report = Report::default();
+        report.add(text.as_bytes());
+        judge(&report, wanted.iter(), Path::new("no console"))
+    }
+
+    #[test]
+    fn every_scenario_must_say_that_it_went_well() {
+        assert!(verdict("result a 0 1\nresult b 0 1\nend\n").is_ok());
+        for (text, message) in [
+            ("result a 0 1\nend\n", "failed: b"),
+            ("result a 1 1\nresult b late 1\nend\n", "failed: a, b"),
+            ("result a 0 1\nresult b 0 1\n", "done"),
+        ] {
+            let error = verdict(text).unwrap_err().to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_scenarios_of_this_repository_say_what_they_need() {
+        let all = scenario::all(&repo::root().unwrap().join(SCENARIOS)).unwrap();
+        assert!(all.iter().all(|scenario| scenario.limit_seconds < LIMIT_SECONDS));
+    }
+}
