@@ -137,7 +137,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
 
     #[test]
     fn fields_are_found_by_their_whole_name() {
@@ -148,16 +148,24 @@ mod tests {
 
     #[test]
     fn writes_and_sleeps_of_a_process_are_counted() {
-        let pid = std::process::id();
-        let (writes_before, sleeps_before) = (writes(pid).unwrap(), sleeps(pid).unwrap());
-        let mut file = tempfile::tempfile().unwrap();
-        for _ in 0..10 {
-            file.write_all(b"x").unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        // Other tests of this program may do the same meanwhile.
-        assert!(writes(pid).unwrap() >= writes_before + 10);
-        assert!(sleeps(pid).unwrap() >= sleeps_before + 5);
+        // Another process: threads of this one come and go with its other tests.
+        let mut command = std::process::Command::new("cat");
+        let pipes = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut cat = pipes.spawn().unwrap();
+        let (mut stdin, mut stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+        let mut echo = || {
+            stdin.write_all(b"x").unwrap();
+            stdout.read_exact(&mut [0]).unwrap();
+            // Long enough for it to sleep until there is more.
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        echo();
+        let (writes_before, sleeps_before) = (writes(cat.id()).unwrap(), sleeps(cat.id()).unwrap());
+        (0..10).for_each(|_| echo());
+        assert_eq!(writes(cat.id()).unwrap(), writes_before + 10);
+        assert!(sleeps(cat.id()).unwrap() >= sleeps_before + 5);
+        drop(stdin);
+        cat.wait().unwrap();
     }
 
     #[test]
