@@ -65,6 +65,7 @@ pub mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod vhost_user;
+mod vhost_vdpa;
 mod virtio;
 
 pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
@@ -81,6 +82,7 @@ pub static DRIVERS: &[&dyn DriverType] = &[
     &memory::MEMORY,
     &null::NULL,
     &vhost_user::VHOST_USER,
+    &vhost_vdpa::VHOST_VDPA,
     #[cfg(feature = "testing")]
     &testing::FAULTY,
 ];

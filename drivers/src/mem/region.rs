@@ -55,6 +55,11 @@ impl Region {
         ((share % self.shares.len()) * len, len)
     }
 
+    /// The memory as it is mapped, for a device that reaches it by our addresses.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     /// The latest memory, for a device in another process.
     #[must_use]
     pub fn file(&self) -> Arc<MemoryFile> {

@@ -8,21 +8,18 @@ use super::NAME;
 use super::address::Address;
 use super::keeper::{self, Keeper};
 use super::link::{LAYOUT_FEATURES, Link, PATIENCE, Terms};
-use super::service::{self, PAYLOAD_ADDRESS, Queues};
+use super::service::{self, PAYLOAD_ADDRESS};
 use crate::driver::{Connected, Event, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
-use crate::property::{self, Extra, Settings, Value};
+use crate::property::{Settings, Value};
 use crate::queue::Queue;
-use crate::virtio::config::BlkConfig;
 use crate::virtio::device::{Device, Facts};
-use crate::virtio::memory::{Format, Layout};
+use crate::virtio::properties::Offer;
 use crate::virtio::queue::BlkQueue;
+use crate::virtio::rings::Queues;
 use crate::virtio::spec::{SECTOR_BYTES, feature};
-
-/// `queue-size` when nobody sets it.
-const DEFAULT_QUEUE_SIZE: u16 = 256;
 
 /// `reconnect` when nobody sets it: a back-end that is restarted is there again by then.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
@@ -62,36 +59,21 @@ impl VhostUserConnected {
         Ok(VhostUserConnected { link, address, opener, terms, limits, patience, loses_cache })
     }
 
-    fn queues(&self, settings: &Settings, workers: usize) -> Result<Queues, Error> {
-        let size = settings.count("queue-size").unwrap_or(DEFAULT_QUEUE_SIZE.into());
-        let Some(size) = u16::try_from(size).ok().filter(|size| size.is_power_of_two()) else {
-            return Err(Error::usage(format!(
-                "property 'queue-size' cannot be {size}: it is no power of two"
-            ))
-            .hint(format!("for example: queue-size={DEFAULT_QUEUE_SIZE}")));
-        };
-        // Header and status besides the data.
-        let segments = u16::try_from(self.link.config.segments()).unwrap_or(u16::MAX).min(size - 2);
-        let indirect = self.link.has(feature::INDIRECT_DESC);
-        let format = if self.link.has(feature::RING_PACKED) { Format::Packed } else { Format::Split };
-        let layout = Layout { format, size, chain_max: segments.max(1) + 2, indirect };
-        let count = settings.count("num-queues").unwrap_or(workers);
-        if settings.count("num-queues").is_some_and(|wanted| wanted > self.link.queues) {
-            let (name, most) = (self.address.name(), self.link.queues);
-            return Err(Error::device(format!("{name} has {most} queues, not {count}"))
-                .hint(format!("num-queues={most} or less")));
+    fn offer(&self) -> Offer {
+        Offer {
+            config: self.link.config,
+            features: self.link.features,
+            max_queues: self.link.queues,
+            // The limit of the specification: nothing tells another one.
+            max_queue_size: 32768,
         }
-        let count = count.min(self.link.queues).min(workers);
-        let polled = settings.count("num-poll-queues").unwrap_or(0).min(count);
-        Ok(Queues { count, polled, layout })
     }
 
     fn view(&self, queues: Queues, serial: &str) -> View {
         View {
             path: self.address.path(),
             fd: self.link.socket.as_raw_fd(),
-            config: self.link.config,
-            max_queues: self.link.queues,
+            offer: self.offer(),
             queues,
             serial: serial.to_owned(),
             patience: self.patience,
@@ -131,30 +113,22 @@ impl Connected for VhostUserConnected {
     }
 
     fn property(&self, name: &str) -> Option<Value> {
-        let layout = Layout { format: Format::Split, size: DEFAULT_QUEUE_SIZE, chain_max: 3, indirect: true };
-        self.view(Queues { count: 1, polled: 0, layout }, "").property(&self.limits, name)
+        self.view(self.offer().no_queues(), "").property(&self.limits, name)
     }
 
     fn start(self: Box<Self>, settings: &Settings, options: StartOptions) -> Result<Arc<dyn Started>, Error> {
-        let queues = self.queues(settings, options.workers.max(1))?;
         let name = self.address.name();
+        let queues = self.offer().queues(settings, options.workers.max(1), &name)?;
+        let (config, limits) = self.offer().fitted(self.limits, queues, &name)?;
         let region = Region::new(options.region_bytes, options.workers.max(1))
             .map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
         let region = Arc::new(region);
-        // Requests are no longer than the chains that the layout has room for, beside header and status.
-        let config = self.link.config.with_segments_max(queues.layout.chain_max - 2);
-        let max_transfer_bytes =
-            config.limits(true).map(|limits| limits.max_transfer_bytes).map_err(|error| {
-                Error { message: format!("{name}: {}", error.message), ..error }
-                    .hint("take a larger queue-size")
-            })?;
-        let limits = Limits { max_transfer_bytes, ..self.limits };
         let mut view = self.view(queues, "");
         let mut link = self.link;
         let until = Instant::now() + PATIENCE;
         let service = service::start(&mut link, &name, queues, &region.file(), until)?;
         view.serial.clone_from(&service.serial);
-        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS };
+        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS, request_timeout: None };
         let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
         let device = Arc::new(Device::new(facts, region.clone(), service.parts).map_err(no_watch)?);
         // What changes the memory of a queue is not taken from another back-end if this one does not have it, nor is a
@@ -242,8 +216,7 @@ impl Started for VhostUserDevice {
 struct View {
     path: String,
     fd: i32,
-    config: BlkConfig,
-    max_queues: usize,
+    offer: Offer,
     queues: Queues,
     serial: String,
     patience: Option<Duration>,
@@ -252,28 +225,13 @@ struct View {
 
 impl View {
     fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
-        let extra = Extra {
-            driver: NAME,
-            num_queues: self.queues.count,
-            max_queues: self.max_queues,
-            poll_queues: true,
-            may_pin: true,
-            discard_alignment: self.config.discard_alignment(),
-        };
         Some(match name {
             "path" => Value::Text(self.path.clone()),
             "fd" => Value::Int(self.fd.into()),
             "size" => Value::Size(limits.capacity_bytes),
             "reconnect" => Value::Patience(self.patience.map(|patience| patience.as_secs())),
             "reconnect-cache" => Value::Text(if self.loses_cache { LOST } else { "kept" }.into()),
-            "queue-size" => Value::Int(self.queues.layout.size.into()),
-            "num-poll-queues" => Value::Int(self.queues.polled as i64),
-            "max-queue-size" => Value::Int(32768),
-            "serial" => Value::Text(self.serial.clone()),
-            "needs-mem-regions" | "needs-mem-region-fd" => Value::Bool(true),
-            "max-segments" => Value::Int(self.config.segments().into()),
-            "max-segment-len" => Value::Int(self.config.segment_bytes().into()),
-            _ => return property::fact(name, limits, &extra),
+            _ => return self.offer.property(NAME, limits, self.queues, &self.serial, name),
         })
     }
 }

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::link::{LAYOUT_FEATURES, Link, Terms};
-use super::news::News;
-use super::service::{self, Queues};
+use super::service;
 use crate::driver::{Event, Opener};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll;
 use crate::virtio::device::Device;
+use crate::virtio::news::News;
+use crate::virtio::rings::Queues;
 
 /// Pauses between attempts: the first and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@
 //! | `message` | what the crate `vhost` cannot send |
 //! | `deadline` | a bound on how long the other side may be silent |
 //! | `service` | from a conversation to queues that run |
-//! | `keeper` | noticing that the back-end is gone, and going on with another one; `news`: telling of it |
+//! | `keeper` | noticing that the back-end is gone, and going on with another one |
 //! | `device` | the life cycle of the driver |
 //!
 //! We are the front-end. The protocol is that of docs/interop/vhost-user.rst of the QEMU project.
@@ -19,7 +19,6 @@ mod device;
 mod keeper;
 mod link;
 mod message;
-mod news;
 mod service;
 
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use std::sync::Arc;
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
 use crate::property::{self, Kind, Phase, Property, Settings};
+use crate::virtio::properties;
 use device::VhostUserConnected;
 
 pub(crate) struct VhostUserDriver;
@@ -71,34 +71,10 @@ static TABLE: [Property; 40] = property::join([
         default: "kept",
         help: "What becomes of writes that were not flushed when the back-end goes",
     },
-    Property {
-        name: "queue-size",
-        kind: Kind::Int { min: 4, max: 32768 },
-        phase: Phase::Start,
-        default: "256",
-        help: "Entries of each queue, a power of two",
-    },
-    Property {
-        name: "num-poll-queues",
-        kind: Kind::Int { min: 0, max: 1024 },
-        phase: Phase::Start,
-        default: "0",
-        help: "Queues that look for completions instead of being called",
-    },
-    Property {
-        name: "max-queue-size",
-        kind: Kind::Int { min: 0, max: i64::MAX },
-        phase: Phase::Fact,
-        default: "",
-        help: "Most entries of a queue",
-    },
-    Property {
-        name: "serial",
-        kind: Kind::Text,
-        phase: Phase::Fact,
-        default: "",
-        help: "What the device says it is",
-    },
+    properties::QUEUE_SIZE,
+    properties::NUM_POLL_QUEUES,
+    properties::MAX_QUEUE_SIZE,
+    properties::SERIAL,
 ]);
 
 impl DriverType for VhostUserDriver {

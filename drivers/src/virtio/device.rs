@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::config::BlkConfig;
 use super::durability::Durability;
@@ -37,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) limits: Limits,
     /// What the device calls the beginning of the payload memory.
     pub(crate) payload_address: u64,
+    /// How long the device may end no request before it counts as failed.
+    pub(crate) request_timeout: Option<Duration>,
 }
 
 /// A device in service.
@@ -54,6 +57,8 @@ pub(crate) struct Device {
     state: Mutex<State>,
     /// One per queue.
     notices: Vec<Arc<EventFd>>,
+    /// Signalled when nobody waits for the device any more.
+    death: EventFd,
 }
 
 struct State {
@@ -121,6 +126,7 @@ impl Device {
                 condition: Condition::running(parts),
             }),
             notices,
+            death: EventFd::new()?,
             region,
             facts,
         })
@@ -221,12 +227,31 @@ impl Device {
             self.own_payload(state);
             state.condition = Condition::Dead(reason.to_owned());
         });
+        self.death.signal();
+    }
+
+    /// Readable when nobody waits for the device any more.
+    pub(crate) fn death(&self) -> &EventFd {
+        &self.death
+    }
+
+    /// Whether nobody waits for the device any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state().condition, Condition::Dead(_))
+    }
+
+    /// Why nobody does.
+    pub(crate) fn reason(&self) -> String {
+        match &self.state().condition {
+            Condition::Dead(reason) => reason.clone(),
+            _ => String::new(),
+        }
     }
 
     /// A dead device is waited for once more. Returns whether it was dead.
     pub(crate) fn revive(&self) -> bool {
         // Asked first, because nearly always there is nothing to change.
-        if !matches!(self.state().condition, Condition::Dead(_)) {
+        if !self.is_dead() {
             return false;
         }
         let mut was_dead = false;

@@ -3,11 +3,13 @@
 //! | module | is |
 //! |---|---|
 //! | `spec` | numbers of the specification |
+//! | `properties` | the properties that every transport has |
 //! | `config` | the device's configuration space, checked |
 //! | `memory` | the memory of one queue that the device sees |
 //! | `ring` | the contract of a ring format; `split` and `packed` are the two there are |
-//! | `serial` | asking the device who it is |
-//! | `device` | what the queues of a device share, and what becomes of it; `durability`: what is covered by a flush |
+//! | `rings` | the memory of all queues, and the first request: `serial`, asking the device who it is |
+//! | `device` | what the queues of a device share, and what becomes of it; `news`: telling of it |
+//! | `durability` | what is covered by a flush |
 //! | `queue` | requests of this crate to chains of buffers and back; `bell`: what its worker waits for |
 //!
 //! A transport (module `vhost_user`) negotiates features, gives the device memory and queues, and tells when it is
@@ -24,9 +26,12 @@ pub(crate) mod config;
 pub(crate) mod device;
 mod durability;
 pub(crate) mod memory;
+pub(crate) mod news;
 mod packed;
+pub(crate) mod properties;
 pub(crate) mod queue;
 pub(crate) mod ring;
+pub(crate) mod rings;
 pub(crate) mod serial;
 pub(crate) mod spec;
 mod split;

@@ -69,6 +69,8 @@ pub(crate) struct BlkQueue {
     /// Memory for the chain of one request.
     chain: Vec<Buffer>,
     armed: bool,
+    /// When the device last ended a request, or was given one while it had none; kept where that has a bound.
+    progress: Option<Instant>,
     told_unanswered: bool,
     /// What keeps the device in service.
     _link: Arc<dyn Any + Send + Sync>,
@@ -96,6 +98,7 @@ impl BlkQueue {
             withheld: Vec::new(),
             chain: Vec::new(),
             armed: false,
+            progress: None,
             told_unanswered: false,
             _link: link,
             device,
@@ -178,6 +181,20 @@ impl BlkQueue {
             _ => Err(Errno::IO),
         };
         Some(self.slots.remove(key)?.request.complete(result))
+    }
+
+    /// Gives a device up that has ended nothing for too long.
+    fn watch_progress(&mut self, has_ended: bool) {
+        let Some(most) = self.device.facts.request_timeout else { return };
+        match self.progress {
+            _ if self.slots.len() == 0 || !matches!(self.tie, Tie::Running(_)) => self.progress = None,
+            Some(since) if !has_ended && since.elapsed() > most => {
+                let (name, seconds) = (&self.device.facts.name, most.as_secs());
+                self.device.die(&format!("{name} has ended no request for {seconds} s"));
+            }
+            Some(_) if !has_ended => {}
+            Some(_) | None => self.progress = Some(Instant::now()),
+        }
     }
 
     fn tell_unanswered(&mut self, what: &str) {
@@ -377,11 +394,13 @@ impl Queue for BlkQueue {
         }
         self.armed = false;
         done.append(&mut self.ready);
+        let before = done.len();
         if let Err(lie) = self.take_used(done) {
             tracing::error!("{} is not to be trusted: {lie}", self.device.facts.name);
             let reason = format!("{} broke the rules of the ring: {lie}", self.device.facts.name);
             self.fail(reason, Memory::Theirs);
         }
+        self.watch_progress(done.len() > before);
         self.follow();
         done.append(&mut self.ready);
     }

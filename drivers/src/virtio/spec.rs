@@ -27,6 +27,8 @@ pub(crate) mod feature {
     pub(crate) const EVENT_IDX: u64 = 1 << 29;
     /// The device follows version 1 of the specification.
     pub(crate) const VERSION_1: u64 = 1 << 32;
+    /// The device reaches memory by addresses that were set up for it.
+    pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
     /// Queues are packed.
     pub(crate) const RING_PACKED: u64 = 1 << 34;
 }

@@ -12,7 +12,7 @@ const KEPT_MAX: usize = 64;
 
 /// What happened, oldest first.
 #[derive(Debug)]
-pub(super) struct News {
+pub(crate) struct News {
     events: Mutex<VecDeque<Event>>,
     bell: EventFd,
 }
@@ -20,11 +20,11 @@ pub(super) struct News {
 impl News {
     /// # Errors
     /// No descriptors left.
-    pub(super) fn new() -> std::io::Result<News> {
+    pub(crate) fn new() -> std::io::Result<News> {
         Ok(News { events: Mutex::default(), bell: EventFd::new()? })
     }
 
-    pub(super) fn tell(&self, event: Event) {
+    pub(crate) fn tell(&self, event: Event) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == KEPT_MAX {
             events.pop_front();
@@ -34,7 +34,7 @@ impl News {
         self.bell.signal();
     }
 
-    pub(super) fn next(&self) -> Option<Event> {
+    pub(crate) fn next(&self) -> Option<Event> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
