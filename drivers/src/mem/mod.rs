@@ -1,6 +1,7 @@
 //! Payload memory: a [`Region`] mapped once per device, a [`Pool`] of it per worker, a [`Lease`] per request.
 
 mod lease;
+pub(crate) mod place;
 mod pool;
 mod region;
 

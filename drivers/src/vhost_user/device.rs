@@ -1,7 +1,7 @@
-//! [`VhostUserConnected`] and [`VhostUserDevice`]: the life cycle of the driver.
+//! [`VhostUserConnected`]: the life cycle of the driver.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::NAME;
@@ -9,16 +9,15 @@ use super::address::Address;
 use super::keeper::{self, Keeper};
 use super::link::{LAYOUT_FEATURES, Link, PATIENCE, Terms};
 use super::service::{self, PAYLOAD_ADDRESS};
-use crate::driver::{Connected, Event, Opener, StartOptions, Started};
+use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{Settings, Value};
-use crate::queue::Queue;
 use crate::virtio::device::{Device, Facts};
 use crate::virtio::properties::Offer;
-use crate::virtio::queue::BlkQueue;
 use crate::virtio::rings::Queues;
+use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::{SECTOR_BYTES, feature};
 
 /// `reconnect` when nobody sets it: a back-end that is restarted is there again by then.
@@ -70,15 +69,14 @@ impl VhostUserConnected {
     }
 
     fn view(&self, queues: Queues, serial: &str) -> View {
-        View {
-            path: self.address.path(),
-            fd: self.link.socket.as_raw_fd(),
-            offer: self.offer(),
-            queues,
-            serial: serial.to_owned(),
-            patience: self.patience,
-            loses_cache: self.loses_cache,
-        }
+        let loses_cache = if self.loses_cache { LOST } else { "kept" };
+        let own = vec![
+            ("path", Value::Text(self.address.path())),
+            ("fd", Value::Int(self.link.socket.as_raw_fd().into())),
+            ("reconnect", Value::Patience(self.patience.map(|patience| patience.as_secs()))),
+            ("reconnect-cache", Value::Text(loses_cache.into())),
+        ];
+        View { driver: NAME, own, offer: self.offer(), queues, serial: serial.to_owned() }
     }
 }
 
@@ -130,7 +128,7 @@ impl Connected for VhostUserConnected {
         view.serial.clone_from(&service.serial);
         let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS, request_timeout: None };
         let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
-        let device = Arc::new(Device::new(facts, region.clone(), service.parts).map_err(no_watch)?);
+        let device = Arc::new(Device::new(facts, region, service.parts).map_err(no_watch)?);
         // What changes the memory of a queue is not taken from another back-end if this one does not have it, nor is a
         // cache, which nobody would flush.
         let without = (LAYOUT_FEATURES | feature::FLUSH) & !link.features;
@@ -144,94 +142,7 @@ impl Connected for VhostUserConnected {
             patience: self.patience,
             loses_cache: self.loses_cache,
         };
-        let keeper = Arc::new(Keeper::start(device.clone(), link, plan).map_err(no_watch)?);
-        let in_use = Mutex::new(vec![false; queues.count]);
-        Ok(Arc::new(VhostUserDevice { keeper, device, region, view, in_use }))
-    }
-}
-
-/// A device in service.
-struct VhostUserDevice {
-    keeper: Arc<Keeper>,
-    device: Arc<Device>,
-    region: Arc<Region>,
-    view: View,
-    in_use: Mutex<Vec<bool>>,
-}
-
-impl Started for VhostUserDevice {
-    fn limits(&self) -> Limits {
-        self.device.limits()
-    }
-
-    fn property(&self, name: &str) -> Option<Value> {
-        self.view.property(&self.device.limits(), name)
-    }
-
-    fn region(&self) -> &Arc<Region> {
-        &self.region
-    }
-
-    fn queues(&self) -> usize {
-        self.device.queues()
-    }
-
-    fn queue(&self, index: usize) -> Result<Box<dyn Queue>, Error> {
-        let name = &self.device.facts.name;
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if in_use.get_mut(index).is_none_or(|in_use| std::mem::replace(in_use, true)) {
-            return Err(Error::device(format!("queue {index} of {name} is in use")));
-        }
-        let queue = BlkQueue::new(self.device.clone(), index, self.keeper.clone())
-            .map_err(|cause| Error::system(format!("watch a queue of {name}"), &cause))?;
-        Ok(Box::new(queue))
-    }
-
-    fn losses(&self) -> u64 {
-        self.device.durability.losses()
-    }
-
-    fn is_flushed(&self) -> bool {
-        self.device.durability.is_clean()
-    }
-
-    fn try_again(&self) {
-        self.keeper.try_again();
-    }
-
-    fn hurry(&self) {
-        self.keeper.hurry();
-    }
-
-    fn event(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.keeper.news().as_fd())
-    }
-
-    fn next_event(&self) -> Option<Event> {
-        self.keeper.news().next()
-    }
-}
-
-/// What properties tell besides the limits.
-struct View {
-    path: String,
-    fd: i32,
-    offer: Offer,
-    queues: Queues,
-    serial: String,
-    patience: Option<Duration>,
-    loses_cache: bool,
-}
-
-impl View {
-    fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
-        Some(match name {
-            "path" => Value::Text(self.path.clone()),
-            "fd" => Value::Int(self.fd.into()),
-            "size" => Value::Size(limits.capacity_bytes),
-            "reconnect" => Value::Patience(self.patience.map(|patience| patience.as_secs())),
-            "reconnect-cache" => Value::Text(if self.loses_cache { LOST } else { "kept" }.into()),
-            _ => return self.offer.property(NAME, limits, self.queues, &self.serial, name),
-        })
+        let keeper = Keeper::start(device.clone(), link, plan).map_err(no_watch)?;
+        Ok(Arc::new(BlkService::new(keeper, device, view)))
     }
 }

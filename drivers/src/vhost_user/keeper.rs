@@ -23,6 +23,7 @@ use crate::sys::poll;
 use crate::virtio::device::Device;
 use crate::virtio::news::News;
 use crate::virtio::rings::Queues;
+use crate::virtio::service::Keep;
 
 /// Pauses between attempts: the first and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -91,21 +92,22 @@ impl Keeper {
         let thread = thread::Builder::new().name("vhost-user".into()).spawn(move || work.run())?;
         Ok(Keeper { shared, thread: Some(thread) })
     }
+}
 
-    /// What happened to the device.
-    pub(super) fn news(&self) -> &News {
+impl Keep for Keeper {
+    fn news(&self) -> &News {
         &self.shared.news
     }
 
     /// Tries again if the device was given up.
-    pub(super) fn try_again(&self) {
+    fn try_again(&self) {
         if self.shared.can_come_back && self.shared.device.revive() {
             self.shared.again.signal();
         }
     }
 
     /// A back-end that is gone is waited for a few seconds more at most.
-    pub(super) fn hurry(&self) {
+    fn hurry(&self) {
         self.shared.hurry.store(true, Ordering::Release);
     }
 }

@@ -1,25 +1,26 @@
-//! [`VdpaConnected`] and [`VdpaDevice`]: the life cycle of the driver.
+//! [`VdpaConnected`]: the life cycle of the driver.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::NAME;
 use super::control::Control;
-use super::keeper::Keeper;
 use super::open::Node;
-use super::place::place;
-use crate::driver::{Connected, Event, Opener, StartOptions, Started};
+use super::transport::VdpaTransport;
+use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
+use crate::mem::place::place;
 use crate::property::{Settings, Value};
-use crate::queue::Queue;
+use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
 use crate::virtio::device::{Device, Facts};
+use crate::virtio::keeper::Keeper;
 use crate::virtio::properties::Offer;
-use crate::virtio::queue::BlkQueue;
 use crate::virtio::rings::{Queues, Rings};
+use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
 
 /// What this driver makes use of. Not CONFIG_WCE, see `vhost_user`. Not RING_PACKED: the base of such a ring has 32
@@ -81,14 +82,12 @@ impl VdpaConnected {
     }
 
     fn view(&self, queues: Queues, serial: &str) -> View {
-        View {
-            path: self.path.clone(),
-            fd: self.fd,
-            offer: self.offer,
-            queues,
-            serial: serial.to_owned(),
-            request_timeout: self.request_timeout,
-        }
+        let own = vec![
+            ("path", Value::Text(self.path.clone())),
+            ("fd", Value::Int(self.fd.into())),
+            ("request-timeout", Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs()))),
+        ];
+        View { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
     }
 }
 
@@ -109,7 +108,8 @@ impl Connected for VdpaConnected {
         let region = Region::new(options.region_bytes, options.workers.max(1)).map_err(no_memory)?;
         let (first, last) = self.control.iova_range()?;
         let rings_len = Rings::len_bytes(queues);
-        let Some((rings_address, payload_address)) = place(first, last, rings_len, region.len_bytes()) else {
+        let lengths = [rings_len, region.len_bytes()];
+        let Some([rings_address, payload_address]) = place(&[(first, last)], lengths) else {
             let mebibytes = region.len_bytes() >> 20;
             return Err(Error::device(format!("{name} cannot reach {mebibytes} MiB of memory"))
                 .hint("use less: --memory"));
@@ -140,80 +140,12 @@ impl Connected for VdpaConnected {
         };
         let region = Arc::new(region);
         let no_watch = |cause| Error::system(format!("watch {name}"), &cause);
-        let device = Arc::new(Device::new(facts, region.clone(), parts).map_err(no_watch)?);
-        let keeper = Keeper::start(device.clone(), self.control, features, memories).map_err(no_watch)?;
-        let in_use = Mutex::new(vec![false; queues.count]);
-        Ok(Arc::new(VdpaDevice { keeper: Arc::new(keeper), device, region, view, in_use }))
-    }
-}
-
-/// A device in service.
-struct VdpaDevice {
-    keeper: Arc<Keeper>,
-    device: Arc<Device>,
-    region: Arc<Region>,
-    view: View,
-    in_use: Mutex<Vec<bool>>,
-}
-
-impl Started for VdpaDevice {
-    fn limits(&self) -> Limits {
-        self.device.limits()
-    }
-
-    fn property(&self, name: &str) -> Option<Value> {
-        self.view.property(&self.device.limits(), name)
-    }
-
-    fn region(&self) -> &Arc<Region> {
-        &self.region
-    }
-
-    fn queues(&self) -> usize {
-        self.device.queues()
-    }
-
-    fn queue(&self, index: usize) -> Result<Box<dyn Queue>, Error> {
-        let name = &self.device.facts.name;
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if in_use.get_mut(index).is_none_or(|in_use| std::mem::replace(in_use, true)) {
-            return Err(Error::device(format!("queue {index} of {name} is in use")));
-        }
-        let queue = BlkQueue::new(self.device.clone(), index, self.keeper.clone())
-            .map_err(|cause| Error::system(format!("watch a queue of {name}"), &cause))?;
-        Ok(Box::new(queue))
-    }
-
-    fn is_flushed(&self) -> bool {
-        self.device.durability.is_clean()
-    }
-
-    fn event(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.keeper.news().as_fd())
-    }
-
-    fn next_event(&self) -> Option<Event> {
-        self.keeper.news().next()
-    }
-}
-
-/// What properties tell besides the limits.
-struct View {
-    path: String,
-    fd: i32,
-    offer: Offer,
-    queues: Queues,
-    serial: String,
-    request_timeout: Option<Duration>,
-}
-
-impl View {
-    fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
-        Some(match name {
-            "path" => Value::Text(self.path.clone()),
-            "fd" => Value::Int(self.fd.into()),
-            "request-timeout" => Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs())),
-            _ => return self.offer.property(NAME, limits, self.queues, &self.serial, name),
-        })
+        let device = Arc::new(Device::new(facts, region, parts).map_err(no_watch)?);
+        let changed = EventFd::new().map_err(no_watch)?;
+        // A device that cannot tell changes has none.
+        let _ = self.control.watch_config(&changed);
+        let transport = VdpaTransport { control: self.control, memories };
+        let keeper = Keeper::start(device.clone(), transport, features, changed).map_err(no_watch)?;
+        Ok(Arc::new(BlkService::new(keeper, device, view)))
     }
 }

@@ -4,17 +4,15 @@
 //! |---|---|
 //! | `open` | from properties to an open device node |
 //! | `control` | the device's ioctls, with errors that name them |
-//! | `place` | addresses that the device can reach |
 //! | `device` | the life cycle of the driver |
-//! | `keeper` | changes of the configuration, failure, and the end, off the workers |
+//! | `transport` | what the keeper's thread does |
 //!
 //! The interface is that of include/uapi/linux/vhost.h of Linux; the crate `vhost` speaks it.
 
 mod control;
 mod device;
-mod keeper;
 mod open;
-mod place;
+mod transport;
 
 use std::sync::Arc;
 
@@ -45,13 +43,7 @@ static TABLE: [Property; 38] = property::join([
         default: "none",
         help: "Descriptor of the open device node",
     },
-    Property {
-        name: "request-timeout",
-        kind: Kind::Patience { max: 31_536_000 },
-        phase: Phase::Connect,
-        default: "forever",
-        help: "How long the device may end no request before it counts as failed",
-    },
+    properties::REQUEST_TIMEOUT,
     properties::QUEUE_SIZE,
     properties::NUM_POLL_QUEUES,
     properties::MAX_QUEUE_SIZE,

@@ -9,6 +9,7 @@
 //! | `ring` | the contract of a ring format; `split` and `packed` are the two there are |
 //! | `rings` | the memory of all queues, and the first request: `serial`, asking the device who it is |
 //! | `device` | what the queues of a device share, and what becomes of it; `news`: telling of it |
+//! | `service` | a device in service; `keeper`: following it, for transports that do not reconnect |
 //! | `durability` | what is covered by a flush |
 //! | `queue` | requests of this crate to chains of buffers and back; `bell`: what its worker waits for |
 //!
@@ -25,6 +26,7 @@ mod bell;
 pub(crate) mod config;
 pub(crate) mod device;
 mod durability;
+pub(crate) mod keeper;
 pub(crate) mod memory;
 pub(crate) mod news;
 mod packed;
@@ -33,5 +35,6 @@ pub(crate) mod queue;
 pub(crate) mod ring;
 pub(crate) mod rings;
 pub(crate) mod serial;
+pub(crate) mod service;
 pub(crate) mod spec;
 mod split;

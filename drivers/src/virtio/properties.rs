@@ -27,6 +27,14 @@ pub(crate) const NUM_POLL_QUEUES: Property = Property {
     help: "Queues that look for completions instead of being called",
 };
 
+pub(crate) const REQUEST_TIMEOUT: Property = Property {
+    name: "request-timeout",
+    kind: Kind::Patience { max: 31_536_000 },
+    phase: Phase::Connect,
+    default: "forever",
+    help: "How long the device may end no request before it counts as failed",
+};
+
 pub(crate) const MAX_QUEUE_SIZE: Property = Property {
     name: "max-queue-size",
     kind: Kind::Int { min: 0, max: i64::MAX },
@@ -139,6 +147,7 @@ impl Offer {
             "num-poll-queues" => Value::Int(queues.polled as i64),
             "max-queue-size" => Value::Int(self.max_queue_size.into()),
             "serial" => Value::Text(serial.into()),
+            "size" => Value::Size(limits.capacity_bytes),
             "needs-mem-regions" | "needs-mem-region-fd" => Value::Bool(true),
             "max-segments" => Value::Int(self.config.segments().into()),
             "max-segment-len" => Value::Int(self.config.segment_bytes().into()),

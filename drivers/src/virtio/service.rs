@@ -1,0 +1,117 @@
+//! [`BlkService`]: a virtio block device in service, over any transport.
+
+use std::any::Any;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::device::Device;
+use super::news::News;
+use super::properties::Offer;
+use super::queue::BlkQueue;
+use super::rings::Queues;
+use crate::driver::{Event, Started};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::mem::Region;
+use crate::property::Value;
+use crate::queue::Queue;
+
+/// What keeps a device in service until it is dropped.
+pub(crate) trait Keep: Any + Send + Sync {
+    /// What happened to the device.
+    fn news(&self) -> &News;
+
+    /// As [`Started::try_again`].
+    fn try_again(&self) {}
+
+    /// As [`Started::hurry`].
+    fn hurry(&self) {}
+}
+
+/// A device in service.
+pub(crate) struct BlkService<K> {
+    keeper: Arc<K>,
+    device: Arc<Device>,
+    view: View,
+    in_use: Mutex<Vec<bool>>,
+}
+
+impl<K: Keep> BlkService<K> {
+    pub(crate) fn new(keeper: K, device: Arc<Device>, view: View) -> BlkService<K> {
+        let in_use = Mutex::new(vec![false; device.queues()]);
+        BlkService { keeper: Arc::new(keeper), device, view, in_use }
+    }
+}
+
+impl<K: Keep> Started for BlkService<K> {
+    fn limits(&self) -> Limits {
+        self.device.limits()
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.view.property(&self.device.limits(), name)
+    }
+
+    fn region(&self) -> &Arc<Region> {
+        &self.device.region
+    }
+
+    fn queues(&self) -> usize {
+        self.device.queues()
+    }
+
+    fn queue(&self, index: usize) -> Result<Box<dyn Queue>, Error> {
+        let name = &self.device.facts.name;
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_use.get_mut(index).is_none_or(|in_use| std::mem::replace(in_use, true)) {
+            return Err(Error::device(format!("queue {index} of {name} is in use")));
+        }
+        let queue = BlkQueue::new(self.device.clone(), index, self.keeper.clone())
+            .map_err(|cause| Error::system(format!("watch a queue of {name}"), &cause))?;
+        Ok(Box::new(queue))
+    }
+
+    fn losses(&self) -> u64 {
+        self.device.durability.losses()
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.device.durability.is_clean()
+    }
+
+    fn try_again(&self) {
+        self.keeper.try_again();
+    }
+
+    fn hurry(&self) {
+        self.keeper.hurry();
+    }
+
+    fn event(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.keeper.news().as_fd())
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        self.keeper.news().next()
+    }
+}
+
+/// What properties tell besides the limits.
+pub(crate) struct View {
+    /// The driver's name on the command line.
+    pub(crate) driver: &'static str,
+    /// Properties of the transport, with values that stay.
+    pub(crate) own: Vec<(&'static str, Value)>,
+    pub(crate) offer: Offer,
+    pub(crate) queues: Queues,
+    pub(crate) serial: String,
+}
+
+impl View {
+    pub(crate) fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
+        match self.own.iter().find(|(own, _)| *own == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => self.offer.property(self.driver, limits, self.queues, &self.serial, name),
+        }
+    }
+}
