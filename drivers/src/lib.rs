@@ -57,6 +57,7 @@ pub mod limits;
 pub mod mem;
 mod memory;
 mod null;
+mod pci;
 pub mod property;
 pub mod queue;
 pub mod request;
@@ -67,6 +68,7 @@ pub mod testing;
 mod vhost_user;
 mod vhost_vdpa;
 mod virtio;
+mod virtio_pci;
 
 pub use driver::{Connected, DriverType, Event, OpenMode, Opener, StartOptions, Started, SystemOpener};
 pub use error::{Errno, Error, ErrorKind};
@@ -83,6 +85,7 @@ pub static DRIVERS: &[&dyn DriverType] = &[
     &null::NULL,
     &vhost_user::VHOST_USER,
     &vhost_vdpa::VHOST_VDPA,
+    &virtio_pci::VIRTIO_PCI,
     #[cfg(feature = "testing")]
     &testing::FAULTY,
 ];

@@ -5,3 +5,4 @@ pub mod eventfd;
 pub mod file;
 pub mod mmap;
 pub mod poll;
+pub mod registers;

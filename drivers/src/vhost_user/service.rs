@@ -1,13 +1,16 @@
 //! From a negotiated connection to queues that run: memory, rings, events, and the first request.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::link::{GivenQueue, Link, Memory};
 use crate::error::Error;
+use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::MemoryFile;
 use crate::virtio::device::Parts;
-use crate::virtio::rings::{Queues, Rings};
+use crate::virtio::kick::Kick;
+use crate::virtio::rings::{Queues, Rings, new_event};
 use crate::virtio::spec::feature;
 
 /// Where the device sees rings and payloads: anywhere but at 0, and apart.
@@ -36,15 +39,18 @@ pub(super) fn start(
     let rings = Rings::new(queues, RINGS_ADDRESS)
         .map_err(|cause| Error::system(format!("make the memory for {name}"), &cause))?;
     let event_idx = link.has(feature::EVENT_IDX) && queues.polled == 0;
-    let mut parts =
-        (0..queues.count).map(|index| rings.parts(index, event_idx)).collect::<Result<Vec<_>, Error>>()?;
+    let kicks = (0..queues.count).map(|_| new_event()).collect::<Result<Vec<_>, Error>>()?;
+    let new_parts =
+        |(index, kick): (usize, &Arc<EventFd>)| rings.parts(index, event_idx, Kick::Event(kick.clone()));
+    let mut parts = kicks.iter().enumerate().map(new_parts).collect::<Result<Vec<_>, Error>>()?;
     let memories = [
         Memory { file: rings.file.as_fd(), len_bytes: rings.file.len_bytes(), address: RINGS_ADDRESS },
         Memory { file: payload.as_fd(), len_bytes: payload.len_bytes(), address: PAYLOAD_ADDRESS },
     ];
     let given: Vec<GivenQueue<'_>> = parts
         .iter()
-        .map(|parts| GivenQueue { memory: &parts.memory, kick: &parts.kick, call: parts.call.as_deref() })
+        .zip(&kicks)
+        .map(|(parts, kick)| GivenQueue { memory: &parts.memory, kick, call: parts.call.as_deref() })
         .collect();
     link.start(&memories, &given, until)?;
     let serial = rings.ask_serial(&mut parts[0], Some(link.socket.as_fd()), name, until)?;

@@ -18,22 +18,11 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::Mapping;
 use crate::virtio::config::{self, CONFIG_BYTES};
 use crate::virtio::memory::QueueMemory;
+use crate::virtio::spec::{BLOCK_DEVICE, device_status as status};
 
 /// Backend features, as bits of the mask that VHOST_GET_BACKEND_FEATURES gives.
 const IOTLB_MSG_V2: u64 = 1 << 1;
 const IOTLB_BATCH: u64 = 1 << 2;
-
-/// The type of block devices (VIRTIO 1.2, section 5 "Device Types").
-const BLOCK_DEVICE: u32 = 2;
-
-/// Device status (VIRTIO 1.2, section 2.1 "Device Status Field").
-pub(super) mod status {
-    pub(in super::super) const ACKNOWLEDGE: u8 = 1;
-    pub(in super::super) const DRIVER: u8 = 2;
-    pub(in super::super) const DRIVER_OK: u8 = 4;
-    pub(in super::super) const FEATURES_OK: u8 = 8;
-    pub(in super::super) const FAILED: u8 = 128;
-}
 
 /// An open device.
 pub(super) struct Control {
@@ -59,7 +48,7 @@ impl Control {
         let mut control = Control { vdpa, name: name.to_owned(), batches: false };
         let id = control.said("VHOST_VDPA_GET_DEVICE_ID", control.vdpa.get_device_id());
         let id = id.map_err(|error| error.hint("is it a vhost-vdpa device?"))?;
-        if id != BLOCK_DEVICE {
+        if id != u32::from(BLOCK_DEVICE) {
             return Err(Error::device(format!("{name} is a virtio device of type {id}, and no disk")));
         }
         control.said("VHOST_SET_OWNER", control.vdpa.set_owner())?;

@@ -18,8 +18,9 @@ use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
 use crate::virtio::device::{Device, Facts};
 use crate::virtio::keeper::Keeper;
+use crate::virtio::kick::Kick;
 use crate::virtio::properties::Offer;
-use crate::virtio::rings::{Queues, Rings};
+use crate::virtio::rings::{Queues, Rings, new_event};
 use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
 
@@ -123,8 +124,9 @@ impl Connected for VdpaConnected {
         let event_idx = features & feature::EVENT_IDX != 0;
         let mut parts = Vec::new();
         for index in 0..queues.count {
-            let queue = rings.parts(index, event_idx)?;
-            self.control.start_queue(index, &queue.memory, &queue.kick, queue.call.as_deref())?;
+            let kick = new_event()?;
+            let queue = rings.parts(index, event_idx, Kick::Event(kick.clone()))?;
+            self.control.start_queue(index, &queue.memory, &kick, queue.call.as_deref())?;
             parts.push(queue);
         }
         self.control.run()?;

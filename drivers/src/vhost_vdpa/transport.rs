@@ -1,9 +1,10 @@
 //! What the keeper's thread does for a vhost-vdpa device.
 
-use super::control::{Control, status};
+use super::control::Control;
 use crate::error::Error;
 use crate::virtio::config::CONFIG_BYTES;
 use crate::virtio::keeper::Transport;
+use crate::virtio::spec::device_status;
 
 /// A device that runs, and where it sees memory: addresses and lengths.
 pub(super) struct VdpaTransport {
@@ -18,7 +19,7 @@ impl Transport for VdpaTransport {
 
     fn fail(&mut self) {
         // It may be beyond taking notice.
-        let _ = self.control.set_status(status::FAILED);
+        let _ = self.control.set_status(device_status::FAILED);
     }
 
     /// Old kernels keep the mappings of a descriptor that is merely closed. A reset takes half a minute if nobody is

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::config::BlkConfig;
 use super::durability::Durability;
+use super::kick::Kick;
 use super::memory::QueueMemory;
 use super::ring::Ring;
 use crate::limits::Limits;
@@ -24,7 +25,7 @@ pub(crate) struct Parts {
     pub(crate) ring: Box<dyn Ring + Send>,
     pub(crate) memory: QueueMemory,
     /// Tells the device of new chains.
-    pub(crate) kick: Arc<EventFd>,
+    pub(crate) kick: Kick,
     /// The device tells of used chains; `None`: the queue is polled.
     pub(crate) call: Option<Arc<EventFd>>,
 }

@@ -9,9 +9,10 @@
 //! | `ring` | the contract of a ring format; `split` and `packed` are the two there are |
 //! | `rings` | the memory of all queues, and the first request: `serial`, asking the device who it is |
 //! | `device` | what the queues of a device share, and what becomes of it; `news`: telling of it |
-//! | `service` | a device in service; `keeper`: following it, for transports that do not reconnect |
+//! | `service` | a device in service; `keeper`: following one over a transport that does not reconnect |
 //! | `durability` | what is covered by a flush |
-//! | `queue` | requests of this crate to chains of buffers and back; `bell`: what its worker waits for |
+//! | `queue` | requests of this crate to chains of buffers and back |
+//! | `bell` | what a queue's worker waits for; `kick`: what the device waits for |
 //!
 //! A transport (module `vhost_user`) negotiates features, gives the device memory and queues, and tells when it is
 //! gone. It knows nothing of requests; this module knows nothing of sockets or ioctls.
@@ -27,6 +28,7 @@ pub(crate) mod config;
 pub(crate) mod device;
 mod durability;
 pub(crate) mod keeper;
+pub(crate) mod kick;
 pub(crate) mod memory;
 pub(crate) mod news;
 mod packed;

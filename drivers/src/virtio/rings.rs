@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::device::Parts;
+use super::kick::Kick;
 use super::memory::{Layout, QueueMemory};
 use super::ring::{Buffer, new_ring};
 use super::serial;
@@ -56,17 +57,16 @@ impl Rings {
         &self.mapping
     }
 
-    /// A fresh ring with its events.
+    /// A fresh ring, about which the device is told by `kick`.
     ///
     /// # Errors
     /// No descriptors left.
-    pub(crate) fn parts(&self, index: usize, event_idx: bool) -> Result<Parts, Error> {
+    pub(crate) fn parts(&self, index: usize, event_idx: bool, kick: Kick) -> Result<Parts, Error> {
         let layout = self.queues.layout;
         let memory = QueueMemory::new(self.mapping.clone(), index * layout.len_bytes(), self.address, layout);
-        let event = || EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause));
         let ring = new_ring(memory.clone(), event_idx);
-        let call = if index < self.queues.polled { None } else { Some(event()?) };
-        Ok(Parts { ring, memory, kick: event()?, call })
+        let call = if index < self.queues.polled { None } else { Some(new_event()?) };
+        Ok(Parts { ring, memory, kick, call })
     }
 
     /// Asks for the serial number, on a queue that nobody uses yet; empty if the device has none. What becomes readable
@@ -121,4 +121,12 @@ impl Rings {
         Err(Error::device(format!("{name} has not answered a request for {seconds} s"))
             .hint("it is connected, but does not serve its queues"))
     }
+}
+
+/// An event to share with a device.
+///
+/// # Errors
+/// No descriptors left.
+pub(crate) fn new_event() -> Result<Arc<EventFd>, Error> {
+    EventFd::new().map(Arc::new).map_err(|cause| Error::system("make an event", &cause))
 }

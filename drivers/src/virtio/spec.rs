@@ -31,7 +31,22 @@ pub(crate) mod feature {
     pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
     /// Queues are packed.
     pub(crate) const RING_PACKED: u64 = 1 << 34;
+    /// Memory is ordered as between processors and devices, not as between processors only.
+    pub(crate) const ORDER_PLATFORM: u64 = 1 << 36;
 }
+
+/// Bits of the device status (section 2.1 "Device Status Field").
+pub(crate) mod device_status {
+    pub(crate) const ACKNOWLEDGE: u8 = 1;
+    pub(crate) const DRIVER: u8 = 2;
+    pub(crate) const DRIVER_OK: u8 = 4;
+    pub(crate) const FEATURES_OK: u8 = 8;
+    pub(crate) const NEEDS_RESET: u8 = 64;
+    pub(crate) const FAILED: u8 = 128;
+}
+
+/// The type of block devices (section 5 "Device Types").
+pub(crate) const BLOCK_DEVICE: u16 = 2;
 
 /// Types of requests (section 5.2.6 "Device Operation").
 pub(crate) mod request {

@@ -1,0 +1,196 @@
+//! [`PciConnected`]: the life cycle of the driver.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::NAME;
+use super::control::Control;
+use super::transport::PciTransport;
+use crate::driver::{Connected, StartOptions, Started};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::mem::Region;
+use crate::mem::place::place;
+use crate::pci::Function;
+use crate::property::{Settings, Value};
+use crate::sys::eventfd::EventFd;
+use crate::virtio::config::{self, BlkConfig};
+use crate::virtio::device::{Device, Facts, Parts};
+use crate::virtio::keeper::Keeper;
+use crate::virtio::properties::Offer;
+use crate::virtio::rings::{Queues, Rings};
+use crate::virtio::service::{BlkService, View};
+use crate::virtio::spec::feature;
+
+/// What this driver makes use of. Not CONFIG_WCE, see `vhost_user`.
+const FEATURES: u64 = feature::SIZE_MAX
+    | feature::SEG_MAX
+    | feature::READ_ONLY
+    | feature::BLK_SIZE
+    | feature::FLUSH
+    | feature::TOPOLOGY
+    | feature::MQ
+    | feature::DISCARD
+    | feature::WRITE_ZEROES
+    | feature::INDIRECT_DESC
+    | feature::EVENT_IDX
+    | feature::VERSION_1
+    | feature::ACCESS_PLATFORM
+    | feature::RING_PACKED
+    | feature::ORDER_PLATFORM;
+
+/// How long the first request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The interrupt that tells changes of the configuration. Those of the queues follow.
+const CHANGES_VECTOR: u16 = 0;
+
+/// A device whose facts are known.
+#[derive(Debug)]
+pub(super) struct PciConnected {
+    control: Control,
+    path: String,
+    offer: Offer,
+    limits: Limits,
+    /// Interrupts that the device has.
+    vectors: usize,
+    request_timeout: Option<Duration>,
+}
+
+impl PciConnected {
+    pub(super) fn new(
+        settings: &Settings,
+        function: Arc<dyn Function>,
+        path: String,
+    ) -> Result<PciConnected, Error> {
+        let control = Control::take(function)?;
+        let name = control.name().to_owned();
+        let offered = control.features();
+        check_features(offered, &name)?;
+        let (bytes, len) = control.config()?;
+        let features = offered & FEATURES & config::features_within(len);
+        let config = BlkConfig::decode(&bytes, features);
+        let limits = config
+            .limits(settings.bool("read-only").unwrap_or(false))
+            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
+        if limits.read_only && settings.bool("read-only") == Some(false) {
+            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
+        }
+        let (queues, max_queue_size) = control.queue_limits()?;
+        let vectors = control.function().vectors();
+        let called = if vectors > 1 { vectors - 1 } else { queues };
+        let max_queues = queues.min(called).min(config.queues().into()).max(1);
+        // The largest that a power of two can be.
+        let max_queue_size = 1 << max_queue_size.ilog2();
+        let offer = Offer { config, features, max_queues, max_queue_size };
+        let request_timeout = settings.patience("request-timeout").flatten();
+        let limits = Limits { can_grow: vectors > 0, ..limits };
+        Ok(PciConnected { control, path, offer, limits, vectors, request_timeout })
+    }
+
+    fn view(&self, queues: Queues, serial: &str) -> View {
+        let own = vec![
+            ("path", Value::Text(self.path.clone())),
+            ("request-timeout", Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs()))),
+        ];
+        View { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
+    }
+
+    /// Queues by the properties. A device that cannot tell apart who is called is polled.
+    fn queues(&self, settings: &Settings, workers: usize) -> Result<Queues, Error> {
+        let queues = self.offer.queues(settings, workers, self.control.name())?;
+        if self.vectors < 2 && queues.polled < queues.count {
+            tracing::warn!("{} has too few interrupts: its queues are polled", self.control.name());
+            return Ok(Queues { polled: queues.count, ..queues });
+        }
+        Ok(queues)
+    }
+
+    /// Sets up everything but the first request, and lets the device run.
+    fn run(
+        &self,
+        rings: &Rings,
+        queues: Queues,
+        features: u64,
+        changed: &EventFd,
+    ) -> Result<Vec<Parts>, Error> {
+        self.control.accept(features)?;
+        let event_idx = features & feature::EVENT_IDX != 0;
+        // There are at most 1024.
+        let numbers = 0..queues.count as u16;
+        let mut parts = Vec::new();
+        for queue in numbers.clone() {
+            parts.push(rings.parts(queue.into(), event_idx, self.control.kick(queue)?)?);
+        }
+        // Polled queues get events too, so that the numbers of interrupts are those of the queues.
+        let events: Vec<&EventFd> = std::iter::once(changed)
+            .chain(parts.iter().map(|parts| parts.call.as_deref().unwrap_or(changed)))
+            .take(self.vectors)
+            .collect();
+        if !events.is_empty() {
+            self.control.function().interrupt(&events)?;
+        }
+        self.control.tell_changes((self.vectors > 0).then_some(CHANGES_VECTOR))?;
+        for (queue, parts) in numbers.zip(&parts) {
+            let vector = parts.call.as_ref().map(|_| CHANGES_VECTOR + 1 + queue);
+            self.control.start_queue(queue, &parts.memory, vector)?;
+        }
+        self.control.run()?;
+        Ok(parts)
+    }
+}
+
+/// What a device must have to be driven from a process at all.
+fn check_features(offered: u64, name: &str) -> Result<(), Error> {
+    if offered & feature::VERSION_1 == 0 {
+        return Err(Error::device(format!("{name} is a legacy device, which is not supported")));
+    }
+    if offered & feature::ACCESS_PLATFORM == 0 {
+        return Err(Error::device(format!(
+            "{name} does not reach memory through the IOMMU (it does not offer VIRTIO_F_ACCESS_PLATFORM)"
+        ))
+        .hint("it would write to memory that is not ours; in qemu: iommu_platform=on"));
+    }
+    Ok(())
+}
+
+impl Connected for PciConnected {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.view(self.offer.no_queues(), "").property(&self.limits, name)
+    }
+
+    fn start(self: Box<Self>, settings: &Settings, options: StartOptions) -> Result<Arc<dyn Started>, Error> {
+        let name = self.control.name().to_owned();
+        let no_memory = |cause| Error::system(format!("make the memory for {name}"), &cause);
+        let queues = self.queues(settings, options.workers.max(1))?;
+        let (config, limits) = self.offer.fitted(self.limits, queues, &name)?;
+        let region = Region::new(options.region_bytes, options.workers.max(1)).map_err(no_memory)?;
+        let lengths = [Rings::len_bytes(queues), region.len_bytes()];
+        let Some([rings_address, payload_address]) = place(&self.control.function().reach(), lengths) else {
+            let mebibytes = region.len_bytes() >> 20;
+            return Err(Error::device(format!("{name} cannot reach {mebibytes} MiB of memory"))
+                .hint("use less: --memory"));
+        };
+        let rings = Rings::new(queues, rings_address).map_err(no_memory)?;
+        self.control.function().map(rings_address, rings.mapping())?;
+        self.control.function().map(payload_address, region.mapping())?;
+        // With event indices a device that is late calls once too often.
+        let without = if queues.polled > 0 { feature::EVENT_IDX } else { 0 };
+        let features = self.offer.features & !without;
+        let no_watch = |cause| Error::system(format!("watch {name}"), &cause);
+        let changed = EventFd::new().map_err(no_watch)?;
+        let mut parts = self.run(&rings, queues, features, &changed)?;
+        let serial = rings.ask_serial(&mut parts[0], None, &name, Instant::now() + PATIENCE)?;
+        let view = self.view(queues, &serial);
+        let request_timeout = self.request_timeout;
+        let facts = Facts { name: name.clone(), config, limits, payload_address, request_timeout };
+        let device = Arc::new(Device::new(facts, Arc::new(region), parts).map_err(no_watch)?);
+        let transport = PciTransport::new(self.control).map_err(no_watch)?;
+        let keeper = Keeper::start(device.clone(), transport, features, changed).map_err(no_watch)?;
+        Ok(Arc::new(BlkService::new(keeper, device, view)))
+    }
+}

@@ -1,0 +1,72 @@
+//! The `virtio-blk-vfio-pci` driver: virtio block devices on the PCI bus, driven from this process.
+//!
+//! | module | is |
+//! |---|---|
+//! | `layout` | where the device's structures are (VIRTIO 1.2, section 4.1.4 "Virtio Structure PCI Capabilities") |
+//! | `control` | the device's registers: status, features, configuration, queues |
+//! | `device` | the life cycle of the driver |
+//! | `transport` | what the keeper's thread does: changes, trouble, the end |
+//!
+//! How the device is reached lies in the module `pci`.
+
+mod control;
+mod device;
+mod layout;
+mod transport;
+
+use std::sync::Arc;
+
+use crate::driver::{Connected, DriverType, Opener};
+use crate::error::Error;
+use crate::pci::vfio::VfioFunction;
+use crate::property::{self, Kind, Phase, Property, Settings};
+use crate::virtio::properties;
+use device::PciConnected;
+
+pub(crate) struct VirtioPciDriver;
+pub(crate) static VIRTIO_PCI: VirtioPciDriver = VirtioPciDriver;
+
+/// The name on the command line.
+const NAME: &str = "virtio-blk-vfio-pci";
+
+static TABLE: [Property; 37] = property::join([
+    Property {
+        name: "path",
+        kind: Kind::Path,
+        phase: Phase::Connect,
+        default: "none; it must be given",
+        help: "Folder of the device, /sys/bus/pci/devices/DOMAIN:BUS:DEVICE.FUNCTION",
+    },
+    properties::REQUEST_TIMEOUT,
+    properties::QUEUE_SIZE,
+    properties::NUM_POLL_QUEUES,
+    properties::MAX_QUEUE_SIZE,
+    properties::SERIAL,
+]);
+
+impl DriverType for VirtioPciDriver {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn summary(&self) -> &'static str {
+        "virtio disks on the PCI bus, over VFIO"
+    }
+
+    fn magic_property(&self) -> &'static str {
+        "path"
+    }
+
+    fn properties(&self) -> &'static [Property] {
+        &TABLE
+    }
+
+    fn connect(&self, settings: &Settings, _opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
+        let Some(path) = settings.path("path") else {
+            return Err(Error::usage(format!("driver '{NAME}' needs the property 'path'"))
+                .hint(format!("for example: {NAME} path=/sys/bus/pci/devices/0000:00:04.0")));
+        };
+        let function = Arc::new(VfioFunction::open(path)?);
+        Ok(Box::new(PciConnected::new(settings, function, path.display().to_string())?))
+    }
+}

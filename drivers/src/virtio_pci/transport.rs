@@ -1,0 +1,70 @@
+//! What the keeper's thread does for a virtio device on the PCI bus.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::control::Control;
+use crate::error::Error;
+use crate::sys::eventfd::EventFd;
+use crate::virtio::config::CONFIG_BYTES;
+use crate::virtio::keeper::Transport;
+use crate::virtio::spec::device_status;
+
+/// A device that runs.
+pub(super) struct PciTransport {
+    control: Control,
+    /// Signalled when the system wants the device back.
+    wanted: EventFd,
+    /// Signalled when the system tells of an error of the bus.
+    broken: EventFd,
+    /// Readable while one of both is.
+    alarm: nix::sys::epoll::Epoll,
+}
+
+impl PciTransport {
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn new(control: Control) -> std::io::Result<PciTransport> {
+        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+        let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
+        let alarm = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        for event in [&wanted, &broken] {
+            alarm.add(event, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        }
+        control.function().watch(&wanted, &broken);
+        Ok(PciTransport { control, wanted, broken, alarm })
+    }
+}
+
+impl Transport for PciTransport {
+    fn config(&self) -> Result<([u8; CONFIG_BYTES], usize), Error> {
+        self.control.config()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        if self.wanted.take() > 0 {
+            return Some("is wanted back by the system: it is removed, or gets another driver".into());
+        }
+        if self.broken.take() > 0 {
+            return Some("had an error on the bus that it does not recover from".into());
+        }
+        match self.control.status() {
+            None => Some("does not answer any more".into()),
+            Some(status) if status & device_status::NEEDS_RESET != 0 => {
+                Some("says that it is in an error state and needs a reset".into())
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.alarm.0.as_fd())
+    }
+
+    fn fail(&mut self) {
+        self.control.leave();
+    }
+
+    fn end(&mut self) {
+        self.control.leave();
+    }
+}
