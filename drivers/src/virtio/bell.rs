@@ -41,11 +41,9 @@ impl Bell {
         Ok(())
     }
 
-    /// Forgets the calls so far.
-    pub(crate) fn reset_call(&self) {
-        if let Some(call) = &self.call {
-            call.reset();
-        }
+    /// Forgets the calls so far, and returns how many there were.
+    pub(crate) fn take_calls(&self) -> u64 {
+        self.call.as_ref().map_or(0, |call| call.take())
     }
 
     /// Forgets the notices so far, and returns how many there were.

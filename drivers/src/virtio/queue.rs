@@ -42,6 +42,17 @@ enum Stage {
     Flush(u64),
 }
 
+/// What the queue and its device said to each other.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Chains that the device has used.
+    chains: u64,
+    /// How often the device was told of new ones.
+    kicks: u64,
+    /// How often it told of used ones.
+    calls: u64,
+}
+
 /// How the queue reaches the device.
 enum Tie {
     Running(Parts),
@@ -72,6 +83,7 @@ pub(crate) struct BlkQueue {
     /// When the device last ended a request, or was given one while it had none; kept where that has a bound.
     progress: Option<Instant>,
     told_unanswered: bool,
+    counts: Counts,
     /// What keeps the device in service.
     _link: Arc<dyn Any + Send + Sync>,
 }
@@ -100,6 +112,7 @@ impl BlkQueue {
             armed: false,
             progress: None,
             told_unanswered: false,
+            counts: Counts::default(),
             _link: link,
             device,
         };
@@ -137,6 +150,7 @@ impl BlkQueue {
             && parts.ring.publish()
         {
             parts.kick.signal();
+            self.counts.kicks += 1;
         }
     }
 
@@ -149,6 +163,7 @@ impl BlkQueue {
             let Tie::Running(parts) = &mut self.tie else { break };
             let Some(used) = parts.ring.next_used()? else { break };
             let status = parts.memory.load_status(used.slot);
+            self.counts.chains += 1;
             done.extend(self.ended(used, status));
         }
         self.publish();
@@ -423,7 +438,7 @@ impl Queue for BlkQueue {
             return true;
         }
         // First the events, then the look: what comes between the two signals again.
-        self.bell.reset_call();
+        self.counts.calls += self.bell.take_calls();
         if self.noticed < self.seen {
             self.noticed += self.bell.take_notices();
         }
@@ -464,6 +479,9 @@ impl Drop for BlkQueue {
             );
             self.fail("the queue was closed".into(), Memory::Theirs);
         }
+        let Counts { chains, kicks, calls } = self.counts;
+        let name = &self.device.facts.name;
+        tracing::debug!(chains, kicks, calls, "queue {} of {name} ends", self.index);
         // It stays on loan for ever: the device may still write there.
         self.withheld.drain(..).for_each(std::mem::forget);
     }
