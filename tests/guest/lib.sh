@@ -146,6 +146,9 @@ pci_address() {
     nvme-4096) echo 0000:00:11.0 ;;
     virtio-split) echo 0000:00:12.0 ;;
     virtio-packed) echo 0000:00:13.0 ;;
+    virtio-legacy) echo 0000:00:14.0 ;;
+    virtio-rng) echo 0000:00:14.1 ;;
+    virtio-bypass) echo 0000:00:15.0 ;;
     *) fail "no device $1" ;;
     esac
 }

@@ -14,7 +14,7 @@ use super::report::Report;
 use crate::bed::Bed;
 use crate::{boot, sh};
 
-/// A PCI device of the machine, with its own IOMMU group.
+/// A PCI device of the machine, with an IOMMU group of its own unless it says otherwise.
 pub(super) struct Device {
     /// Name and serial number.
     pub(super) name: &'static str,
@@ -56,6 +56,18 @@ pub(super) const DEVICES: &[Device] = &[
         arguments: &[
             "virtio-blk-pci,serial=virtio-packed,drive=virtio-packed,addr=0x13,disable-legacy=on,iommu_platform=on,\
              packed=on,num-queues=4",
+        ],
+    },
+    // What a driver has to refuse: a disk of before virtio 1 that shares its group with a device that is no disk, and
+    // a disk that goes around the IOMMU.
+    Device {
+        name: "virtio-odd",
+        images: &["virtio-legacy", "virtio-bypass"],
+        arguments: &[
+            "virtio-blk-pci,serial=virtio-legacy,drive=virtio-legacy,addr=0x14.0x0,multifunction=on,disable-modern=on,\
+             disable-legacy=off",
+            "virtio-rng-pci,addr=0x14.0x1,disable-legacy=on,iommu_platform=on",
+            "virtio-blk-pci,serial=virtio-bypass,drive=virtio-bypass,addr=0x15,disable-legacy=on",
         ],
     },
 ];

@@ -21,6 +21,7 @@ pub(super) const PROGRAMS: &[&str] = &[
     "qemu-img",
     "qemu-io",
     "qemu-storage-daemon",
+    "setpriv",
     "vdpa",
 ];
 
