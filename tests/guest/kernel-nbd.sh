@@ -4,19 +4,12 @@
 # limit: 60
 # beside: yes
 . /guest/lib.sh
+. /guest/serving.sh
 
 gateway_start disk memory 64M
 nbd_attach disk /dev/nbd0 -b 4096
-echo "flags: fua $(cat /sys/block/nbd0/queue/fua), discard $(cat /sys/block/nbd0/queue/discard_max_bytes)"
-expect "a file system is made" mkfs.ext4 -q /dev/nbd0
-mkdir mounted
-mount -t ext4 /dev/nbd0 mounted
-cp -r /modules /guest mounted
-umount mounted
-expect "the file system is whole" e2fsck -f -n /dev/nbd0
-mount -t ext4 -o ro /dev/nbd0 mounted
-expect "the modules are the same" diff -r /modules mounted/modules
-expect "the scenarios are the same" diff -r /guest mounted/guest
-umount mounted
+expect "the kernel knows of FUA" [ "$(cat /sys/block/nbd0/queue/fua)" = 1 ]
+expect "the kernel knows of discard" [ "$(cat /sys/block/nbd0/queue/discard_max_bytes)" -gt 0 ]
 nbd_detach /dev/nbd0
+check_file_system disk /dev/nbd0
 gateway_stop disk

@@ -49,6 +49,8 @@ same_head() {
 gateway_start() {
     server=$1
     shift
+    # One that was killed left its file.
+    rm -f "$server.pid"
     gateway -U "$server.sock" --pidfile "$server.pid" "$@" &
     server_pid=$!
     while [ ! -s "$server.pid" ]; do

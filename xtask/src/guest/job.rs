@@ -3,7 +3,7 @@
 //! | path in the guest | is |
 //! |---|---|
 //! | `/init` | the first program |
-//! | `/guest/NAME.sh` | scenarios, and `lib.sh` |
+//! | `/guest/NAME.sh` | scenarios, and what they share |
 //! | `/guest/waves` | a line for each wave of scenarios, with words `NAME:SECONDS` |
 //! | `/usr/bin/gateway` | starts the program under test; others of this machine likewise |
 //! | `/host/` | these programs themselves, with the libraries of this machine |
@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result};
 
 use super::base::Base;
 use super::cpio::Archive;
-use super::scenario::{LIBRARY, Scenario};
+use super::scenario::{LIBRARIES, Scenario};
 use super::tools;
 use crate::{repo, sh};
 
@@ -31,7 +31,7 @@ const LOADER: &str = "ld-linux-x86-64.so.2";
 pub(super) struct Job<'a> {
     /// Scenarios in the order in which they run.
     pub(super) waves: &'a [Vec<Scenario>],
-    /// Folder with the file that scenarios share.
+    /// Folder with the files that scenarios share.
     pub(super) sources: &'a Path,
     /// Programs of this machine, beside the gateway.
     pub(super) programs: &'a [PathBuf],
@@ -49,26 +49,24 @@ impl Job<'_> {
             .append(true)
             .open(archive)
             .with_context(|| format!("cannot write {}", archive.display()))?;
-        let library =
-            fs::read(self.sources.join(LIBRARY).with_extension("sh")).context("what scenarios share")?;
         let mut out = Archive::new(BufWriter::new(file));
         let stripped = archive.with_extension("stripped");
         for program in self.programs.iter().chain([&gateway]) {
             write_program(&mut out, program, &stripped)?;
         }
-        write_scenarios(&mut out, self.waves, &library).context("cannot write the archive")?;
+        for library in LIBRARIES {
+            let path = self.sources.join(library).with_extension("sh");
+            let contents = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            out.file(&format!("guest/{library}.sh"), &contents).context("cannot write the archive")?;
+        }
+        write_scenarios(&mut out, self.waves).context("cannot write the archive")?;
         out.finish().context("cannot write the archive")?;
         Ok(())
     }
 }
 
-fn write_scenarios(
-    out: &mut Archive<impl Write>,
-    waves: &[Vec<Scenario>],
-    library: &[u8],
-) -> std::io::Result<()> {
+fn write_scenarios(out: &mut Archive<impl Write>, waves: &[Vec<Scenario>]) -> std::io::Result<()> {
     out.program("init", include_bytes!("init.sh"))?;
-    out.file(&format!("guest/{LIBRARY}.sh"), library)?;
     for scenario in waves.iter().flatten() {
         out.file(&format!("guest/{}.sh", scenario.name), scenario.text.as_bytes())?;
     }

@@ -15,7 +15,8 @@
 //!
 //! # A new scenario
 //!
-//! is a file `tests/guest/NAME.sh`; `scenario.rs` has its first lines, `tests/guest/lib.sh` what helps in the rest.
+//! is a file `tests/guest/NAME.sh`; `scenario.rs` has its first lines, `tests/guest/lib.sh` what helps in the rest, and
+//! `tests/guest/serving.sh` checks of a disk that is served.
 //!
 //! # What is left of a run
 //!

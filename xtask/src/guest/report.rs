@@ -10,7 +10,7 @@ pub(super) enum End {
     Status(i32),
     /// Its time was over.
     Late,
-    /// It could not even be killed.
+    /// Something of it could not be killed, whether or not its shell had ended.
     Stuck,
 }
 
@@ -37,7 +37,7 @@ impl Outcome {
             None => "it had not ended when the machine did".into(),
             Some((End::Status(status), _)) => format!("exit status {status}"),
             Some((End::Late, _)) => "its time was over".into(),
-            Some((End::Stuck, _)) => "its time was over, and some of its processes cannot be killed".into(),
+            Some((End::Stuck, _)) => "some of its processes cannot be killed".into(),
         }
     }
 }

@@ -23,8 +23,8 @@ use super::machine;
 ///
 /// `nbd` are the kernel's own clients, `vdpa` the management of vDPA devices.
 const INTERFACES: &[&str] = &["nbd", "vdpa"];
-/// The file that is no scenario: what they share.
-pub(super) const LIBRARY: &str = "lib";
+/// The files that are no scenarios: what they share.
+pub(super) const LIBRARIES: &[&str] = &["lib", "serving"];
 /// Scenarios at the same time. The machine has two processors, and scenarios often wait.
 const WAVE_MAX: usize = 4;
 
@@ -120,7 +120,7 @@ pub(super) fn all(folder: &Path) -> Result<Vec<Scenario>> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry.context("a folder of scenarios")?.path();
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.extension().is_none_or(|extension| extension != "sh") || name == LIBRARY {
+        if path.extension().is_none_or(|extension| extension != "sh") || LIBRARIES.contains(&name) {
             continue;
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
