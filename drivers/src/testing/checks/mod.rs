@@ -45,9 +45,14 @@ pub static CHECKS: &[Check] = &[
 /// The size most checks use: more than a lease, no power of two, a multiple of every common block.
 const CAPACITY_BYTES: u64 = (4 << 20) + (64 << 10);
 
+/// The capacity to ask for, and how much of a larger disk is looked at.
+fn usual_bytes(fixture: &dyn Fixture) -> u64 {
+    CAPACITY_BYTES.next_multiple_of(fixture.capacity_unit_bytes())
+}
+
 fn setup(fixture: &dyn Fixture, workers: usize) -> Setup {
-    let unit = fixture.capacity_unit_bytes();
-    Setup { capacity_bytes: CAPACITY_BYTES.next_multiple_of(unit), workers, read_only: false }
+    let capacity_bytes = fixture.fixed_capacity_bytes().unwrap_or(usual_bytes(fixture));
+    Setup { capacity_bytes, workers, read_only: false }
 }
 
 /// A fresh disk with one queue.
@@ -55,10 +60,11 @@ fn client(fixture: &dyn Fixture) -> Client {
     Client::new(&fixture.start(setup(fixture, 1)), 0)
 }
 
-/// A fresh disk filled with numbers from a fixed seed, and the bytes on it.
+/// A fresh disk filled with numbers from a fixed seed, and the bytes on it. A larger disk is filled from its beginning.
 fn filled(fixture: &dyn Fixture) -> (Client, Vec<u8>) {
     let mut client = client(fixture);
-    let mut bytes = super::Random::new(7).bytes(client.limits.capacity_bytes as usize);
+    let len = client.limits.capacity_bytes.min(usual_bytes(fixture));
+    let mut bytes = super::Random::new(7).bytes(len as usize);
     client.write(0, &bytes, PLAIN).expect("the disk can be filled");
     if !fixture.keeps_data() {
         bytes.fill(0);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Client, Fixture, PLAIN, setup, unit};
+use super::{Client, Fixture, PLAIN, setup, unit, usual_bytes};
 use crate::driver::Started;
 use crate::error::Errno;
 use crate::queue::Now;
@@ -56,17 +56,19 @@ fn run(fixture: &dyn Fixture, device: &Arc<dyn Started>, threads: usize) {
         return;
     }
     let seed = Random::seed();
+    let bytes = device.limits().capacity_bytes.min(usual_bytes(fixture));
     println!("     seed {seed} (GATEWAY_SEED={seed} has the same numbers again)");
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let device = device.clone();
-            scope.spawn(move || Part::new(&device, thread, threads, seed).run());
+            scope.spawn(move || Part::new(&device, bytes, (thread, threads), seed).run());
         }
     });
 }
 
 impl Part {
-    fn new(device: &Arc<dyn Started>, thread: usize, threads: usize, seed: u64) -> Part {
+    /// The part of one of several threads in the first `bytes` of the disk.
+    fn new(device: &Arc<dyn Started>, bytes: u64, (thread, threads): (usize, usize), seed: u64) -> Part {
         let client = Client::new(device, thread);
         let holes = [
             client.limits.discard.map(|d| d.alignment_bytes),
@@ -75,7 +77,7 @@ impl Part {
         let coarsest = holes.into_iter().flatten().map(u64::from).max().unwrap_or(1).max(unit(&client));
         // Cells smaller than a page, where the disk allows that, so that threads meet in one page.
         let cell_bytes = if coarsest == 1 { 1536 } else { coarsest.max(512) };
-        let count = client.limits.capacity_bytes / cell_bytes / threads as u64;
+        let count = bytes / cell_bytes / threads as u64;
         Part {
             client,
             random: Random::new(seed.wrapping_add(thread as u64)),

@@ -38,7 +38,7 @@ pub(super) fn zeroes_are_zero(fixture: &dyn Fixture) {
         return;
     };
     for flags in zeroes_flags(&client) {
-        for (offset, len) in ranges(zeroes.alignment_bytes.max(512).into(), client.limits.capacity_bytes) {
+        for (offset, len) in ranges(zeroes.alignment_bytes.max(512).into(), bytes.len() as u64) {
             let refill = vec![0xee; len as usize];
             client.write(offset, &refill, PLAIN).expect("an aligned write");
             let range = offset as usize..(offset + len) as usize;
