@@ -11,6 +11,7 @@
 //! Such a program was linked against the libraries of this machine, which may be older or newer than those of the
 //! guest's other programs. It therefore brings its own along and is started by its own loader.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,8 @@ use anyhow::{Context as _, Result};
 use super::base::Base;
 use super::cpio::Archive;
 use super::scenario::{LIBRARIES, Scenario};
-use super::tools;
-use crate::{repo, sh};
+use super::{programs, tools};
+use crate::sh;
 
 /// The loader of programs for x86-64 (System V ABI, AMD64 supplement, "Program Interpreter", as Linux has it).
 const LOADER: &str = "ld-linux-x86-64.so.2";
@@ -33,7 +34,7 @@ pub(super) struct Job<'a> {
     pub(super) waves: &'a [Vec<Scenario>],
     /// Folder with the files that scenarios share.
     pub(super) sources: &'a Path,
-    /// Programs of this machine, beside the gateway.
+    /// Programs of this machine, beside those of this repository.
     pub(super) programs: &'a [PathBuf],
 }
 
@@ -41,9 +42,15 @@ impl Job<'_> {
     /// Writes the guest's first file system: the base, and behind it what belongs to this run.
     ///
     /// # Errors
-    /// The gateway cannot be built, a file is missing, or the file system says no.
+    /// A program cannot be built, a file is missing, or the file system says no.
     pub(super) fn write(&self, base: &Base, archive: &Path) -> Result<()> {
-        let gateway = gateway()?;
+        let mut all = vec![programs::gateway()?];
+        let on_demand: BTreeSet<&String> =
+            self.waves.iter().flatten().flat_map(|scenario| &scenario.programs).collect();
+        for name in on_demand {
+            all.push(programs::on_demand(name)?);
+        }
+        all.extend_from_slice(self.programs);
         fs::copy(&base.archive, archive).with_context(|| format!("cannot write {}", archive.display()))?;
         let file = File::options()
             .append(true)
@@ -51,7 +58,7 @@ impl Job<'_> {
             .with_context(|| format!("cannot write {}", archive.display()))?;
         let mut out = Archive::new(BufWriter::new(file));
         let stripped = archive.with_extension("stripped");
-        for program in self.programs.iter().chain([&gateway]) {
+        for program in &all {
             write_program(&mut out, program, &stripped)?;
         }
         for library in LIBRARIES {
@@ -105,18 +112,6 @@ fn write_program(out: &mut Archive<impl Write>, program: &Path, stripped: &Path)
 
 fn file_name(path: &Path) -> Result<&str> {
     path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{} has no name", path.display()))
-}
-
-/// The gateway in the profile of this program, built if need be. `GATEWAY_TESTS_BINARY` names another one.
-fn gateway() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("GATEWAY_TESTS_BINARY") {
-        return Ok(path.into());
-    }
-    // With the whole workspace, as `cargo xtask test` builds it, or cargo would build the crates once more with other
-    // features.
-    sh::run(repo::cargo()?.args(["build", "--quiet", "--workspace", "--bins", "--locked"]))?;
-    let own = std::env::current_exe().context("where this program lies is unknown")?;
-    Ok(own.with_file_name("gateway"))
 }
 
 #[cfg(test)]

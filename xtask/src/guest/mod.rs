@@ -6,8 +6,8 @@
 //! # What happens
 //!
 //! 1. `base.rs` makes, once, the unpacked kernel of the test bed and an archive with busybox, other people's tools
-//!    and modules; `job.rs` puts the programs under test and the scenarios behind it. The whole is the guest's only
-//!    file system.
+//!    and modules; `job.rs` puts the programs under test (`programs.rs`) and the scenarios behind it. The whole is the
+//!    guest's only file system.
 //! 2. `machine.rs` starts the emulator. The guest's first program (`init.sh`) runs the scenarios, in waves of such
 //!    as can run at the same time (`scenario.rs`).
 //! 3. The guest reports over a port of the machine (`report.rs`): output, ends, the kernel's log. A scenario has
@@ -28,6 +28,7 @@ mod job;
 mod kernel;
 mod machine;
 mod modules;
+mod programs;
 mod report;
 mod scenario;
 mod tools;
@@ -101,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     let chosen = scenario::choose(scenario::all(&sources)?, &args.names)?;
     if args.list {
         for scenario in &chosen {
-            println!("{:16} {}", scenario.name, scenario.summary);
+            println!("{:24} {}", scenario.name, scenario.summary);
         }
         return Ok(());
     }
@@ -136,7 +137,7 @@ fn print_news(report: &mut Report) {
         let outcome = report.outcome(&name);
         let (_, seconds) = outcome.end.unwrap_or((report::End::Stuck, 0.0));
         let word = if outcome.is_good() { "ok" } else { "FAILED" };
-        eprintln!("{word:6} {name:16} {seconds:6.1} s");
+        eprintln!("{word:6} {name:24} {seconds:6.1} s");
     }
 }
 

@@ -6,10 +6,12 @@
 //! # devices: nvme-512 nbd
 //! # limit: 40
 //! # beside: yes
+//! # programs: device-conformance
 //! ```
 //!
 //! `devices` are names of [`DEVICES`] that no other scenario may use at the same time, or `none`; `limit` is the time
-//! in seconds after which it has failed; `beside` says whether others may run at the same time.
+//! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
+//! out: those of [`programs::ON_DEMAND`] that it needs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +19,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::machine;
+use super::{machine, programs};
 
 /// What only one scenario can use at a time: the machine's disks, and kernel interfaces.
 ///
@@ -43,6 +45,8 @@ pub(super) struct Scenario {
     pub(super) limit_seconds: u64,
     /// Whether others may run at the same time.
     beside: bool,
+    /// Programs of this repository, beside the gateway.
+    pub(super) programs: Vec<String>,
 }
 
 impl Scenario {
@@ -54,7 +58,7 @@ impl Scenario {
         let mut keys = BTreeMap::new();
         for line in text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim) {
             match line.split_once(": ") {
-                Some((key @ ("devices" | "limit" | "beside"), value)) => {
+                Some((key @ ("devices" | "limit" | "beside" | "programs"), value)) => {
                     ensure!(keys.insert(key, value).is_none(), "`{key}` twice");
                 }
                 _ if line.starts_with('!') => {
@@ -84,6 +88,7 @@ impl Scenario {
             devices: devices(key("devices")?)?,
             limit_seconds,
             beside,
+            programs: programs(keys.get("programs").copied().unwrap_or_default())?,
         })
     }
 
@@ -99,14 +104,21 @@ fn devices(line: &str) -> Result<Vec<String>> {
     if line == "none" {
         return Ok(Vec::new());
     }
-    let known = || machine::DEVICES.iter().map(|device| device.name).chain(INTERFACES.iter().copied());
+    let known: Vec<&str> =
+        machine::DEVICES.iter().map(|device| device.name).chain(INTERFACES.iter().copied()).collect();
+    known_words("device", line, &known)
+}
+
+/// The programs in a line of names.
+fn programs(line: &str) -> Result<Vec<String>> {
+    known_words("program", line, programs::ON_DEMAND)
+}
+
+/// The words of a line, all of which must be known.
+fn known_words(kind: &str, line: &str, known: &[&str]) -> Result<Vec<String>> {
     let names: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     for name in &names {
-        ensure!(
-            known().any(|device| device == name),
-            "no device `{name}`; there are: {}",
-            known().collect::<Vec<_>>().join(" ")
-        );
+        ensure!(known.contains(&name.as_str()), "no {kind} `{name}`; there are: {}", known.join(" "));
     }
     Ok(names)
 }
@@ -178,6 +190,7 @@ mod tests {
         assert_eq!(scenario.summary, "It works.");
         assert_eq!(scenario.devices, ["nvme-512", "nbd"]);
         assert_eq!((scenario.limit_seconds, scenario.beside), (40, true));
+        assert!(scenario.programs.is_empty());
     }
 
     #[test]
@@ -186,6 +199,10 @@ mod tests {
             ("# It works.\n# devices: none\n# limit: 4\n", "`# beside: …`"),
             ("# It works.\n# devices: floppy\n# limit: 4\n# beside: no\n", "no device `floppy`"),
             ("# It works.\n# devices: none\n# limit: 0\n# beside: no\n", "`limit`"),
+            (
+                "# It works.\n# devices: none\n# limit: 4\n# beside: no\n# programs: games\n",
+                "no program `games`",
+            ),
             ("# It works.\n# devices: none\n# limit: 4\n# beside: maybe\n", "maybe"),
             ("# It works.\n# limit: 4\n# limit: 5\n", "twice"),
             ("#\n# devices: none\n# limit: 4\n# beside: no\n", "first line"),

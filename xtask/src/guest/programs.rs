@@ -1,0 +1,46 @@
+//! The programs of this repository that run in the guest, built if need be.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::{repo, sh};
+
+/// Programs of the crate `tests` that scenarios ask for, besides the gateway that all of them have.
+pub(super) const ON_DEMAND: &[&str] = &["device-conformance"];
+/// The feature that they need. It has a target folder of its own, as in `tests/src/binary.rs`: what it brings would
+/// otherwise come into the gateway.
+const FEATURE: &str = "back-end";
+
+/// The gateway in the profile of this program. `GATEWAY_TESTS_BINARY` names another one.
+///
+/// # Errors
+/// It cannot be built.
+pub(super) fn gateway() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("GATEWAY_TESTS_BINARY") {
+        return Ok(path.into());
+    }
+    // With the whole workspace, as `cargo xtask test` builds it, or cargo would build the crates once more with other
+    // features.
+    sh::run(repo::cargo()?.args(["build", "--quiet", "--workspace", "--bins", "--locked"]))?;
+    let own = std::env::current_exe().context("where this program lies is unknown")?;
+    Ok(own.with_file_name("gateway"))
+}
+
+/// One of the others, in the profile of this program.
+///
+/// # Errors
+/// It cannot be built.
+pub(super) fn on_demand(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where this program lies is unknown")?;
+    let profile = own.parent().context("this program is in no target folder")?;
+    let target = profile.parent().context("this program is in no target folder")?.join(FEATURE);
+    let folder = profile.file_name().context("this program is in no target folder")?;
+    let mut cargo = repo::cargo()?;
+    cargo.args(["build", "--quiet", "--package", "tests", "--features", FEATURE, "--bin", name, "--locked"]);
+    // The folder of the profile `dev` is called otherwise than the profile.
+    cargo.arg("--profile").arg(if folder == "debug" { "dev".as_ref() } else { folder });
+    cargo.arg("--target-dir").arg(&target);
+    sh::run(&mut cargo)?;
+    Ok(target.join(folder).join(name))
+}
