@@ -55,7 +55,8 @@ refused 2 "'queue-size' cannot be 100" path="$(sysfs virtio-split)" queue-size=1
 refused 1 "queues, not 40" path="$(sysfs virtio-split)" num-queues=40
 refused 1 "has queues of at most 1024 entries, not 2048" path="$(sysfs virtio-split)" queue-size=2048
 # Permissions, and memory that may be locked.
-RUN="setpriv --reuid 1000 --regid 1000 --clear-groups"
+# busybox has another setpriv inside.
+RUN="/usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups"
 refused 1 "open $node: Permission denied" path="$(sysfs virtio-split)"
 grep -q "chown USER $node" said || fail "no remedy: $(cat said)"
 chown 1000 "$node"
