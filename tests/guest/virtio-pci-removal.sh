@@ -1,4 +1,4 @@
-# A virtio disk is removed from the PCI bus while it is served: requests fail, the removal completes, nobody else notices.
+# A virtio disk leaves the PCI bus while it is served: requests fail, the removal completes, nobody else notices.
 #
 # devices: virtio-split
 # limit: 90

@@ -44,7 +44,8 @@ impl Job<'_> {
     /// # Errors
     /// A program cannot be built, a file is missing, or the file system says no.
     pub(super) fn write(&self, base: &Base, archive: &Path) -> Result<()> {
-        let mut all = vec![programs::gateway()?];
+        let measures = self.waves.iter().flatten().any(|scenario| scenario.measures);
+        let mut all = vec![programs::gateway(measures)?];
         let on_demand: BTreeSet<&String> =
             self.waves.iter().flatten().flat_map(|scenario| &scenario.programs).collect();
         for name in on_demand {

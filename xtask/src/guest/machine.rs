@@ -64,7 +64,7 @@ pub(super) const DEVICES: &[Device] = &[
         name: "virtio-odd",
         images: &["virtio-legacy", "virtio-bypass"],
         arguments: &[
-            "virtio-blk-pci,serial=virtio-legacy,drive=virtio-legacy,addr=0x14.0x0,multifunction=on,disable-modern=on,\
+            "virtio-blk-pci,serial=virtio-odd,drive=virtio-legacy,addr=0x14.0x0,multifunction=on,disable-modern=on,\
              disable-legacy=off",
             "virtio-rng-pci,addr=0x14.0x1,disable-legacy=on,iommu_platform=on",
             "virtio-blk-pci,serial=virtio-bypass,drive=virtio-bypass,addr=0x15,disable-legacy=on",

@@ -12,19 +12,26 @@ pub(super) const ON_DEMAND: &[&str] = &["device-conformance"];
 /// otherwise come into the gateway.
 const FEATURE: &str = "back-end";
 
-/// The gateway in the profile of this program. `GATEWAY_TESTS_BINARY` names another one.
+/// The gateway in the profile of this program, or as it is shipped. `GATEWAY_TESTS_BINARY` names another one.
 ///
 /// # Errors
 /// It cannot be built.
-pub(super) fn gateway() -> Result<PathBuf> {
+pub(super) fn gateway(shipped: bool) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("GATEWAY_TESTS_BINARY") {
         return Ok(path.into());
     }
     // With the whole workspace, as `cargo xtask test` builds it, or cargo would build the crates once more with other
     // features.
-    sh::run(repo::cargo()?.args(["build", "--quiet", "--workspace", "--bins", "--locked"]))?;
+    let mut cargo = repo::cargo()?;
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--locked"]);
     let own = std::env::current_exe().context("where this program lies is unknown")?;
-    Ok(own.with_file_name("gateway"))
+    let profile = own.parent().context("this program is in no target folder")?;
+    if !shipped && profile.ends_with("debug") {
+        sh::run(&mut cargo)?;
+        return Ok(own.with_file_name("gateway"));
+    }
+    sh::run(cargo.arg("--release"))?;
+    Ok(profile.with_file_name("release").join("gateway"))
 }
 
 /// One of the others, in the profile of this program.

@@ -11,7 +11,8 @@
 //!
 //! `devices` are names of [`DEVICES`] that no other scenario may use at the same time, or `none`; `limit` is the time
 //! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
-//! out: those of [`programs::ON_DEMAND`] that it needs.
+//! out: those of [`programs::ON_DEMAND`] that it needs. A line `measures: yes` says that it measures: it runs only when
+//! it is asked for by name, with the gateway as it is shipped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,6 +46,8 @@ pub(super) struct Scenario {
     pub(super) limit_seconds: u64,
     /// Whether others may run at the same time.
     beside: bool,
+    /// It measures.
+    pub(super) measures: bool,
     /// Programs of this repository, beside the gateway.
     pub(super) programs: Vec<String>,
 }
@@ -58,7 +61,7 @@ impl Scenario {
         let mut keys = BTreeMap::new();
         for line in text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim) {
             match line.split_once(": ") {
-                Some((key @ ("devices" | "limit" | "beside" | "programs"), value)) => {
+                Some((key @ ("devices" | "limit" | "beside" | "programs" | "measures"), value)) => {
                     ensure!(keys.insert(key, value).is_none(), "`{key}` twice");
                 }
                 _ if line.starts_with('!') => {
@@ -73,11 +76,6 @@ impl Scenario {
             .ok()
             .filter(|&limit| limit > 0)
             .context("`limit` is a number of seconds")?;
-        let beside = match key("beside")? {
-            "yes" => true,
-            "no" => false,
-            other => bail!("`beside` is yes or no, not `{other}`"),
-        };
         Ok(Self {
             name: name.to_owned(),
             text: text.to_owned(),
@@ -87,7 +85,8 @@ impl Scenario {
                 .to_owned(),
             devices: devices(key("devices")?)?,
             limit_seconds,
-            beside,
+            beside: is_yes("beside", key("beside")?)?,
+            measures: is_yes("measures", keys.get("measures").copied().unwrap_or("no"))?,
             programs: programs(keys.get("programs").copied().unwrap_or_default())?,
         })
     }
@@ -96,6 +95,15 @@ impl Scenario {
     fn fits(&self, wave: &[Scenario]) -> bool {
         let shares = |other: &Scenario| other.devices.iter().any(|device| self.devices.contains(device));
         self.beside && wave.len() < WAVE_MAX && wave.iter().all(|other| other.beside && !shares(other))
+    }
+}
+
+/// Whether a key says yes.
+fn is_yes(key: &str, value: &str) -> Result<bool> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => bail!("`{key}` is yes or no, not `{other}`"),
     }
 }
 
@@ -143,7 +151,7 @@ pub(super) fn all(folder: &Path) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Those of these names; all, when there are none.
+/// Those of these names; all that do not measure, when there are none.
 ///
 /// # Errors
 /// There is none of such a name.
@@ -154,7 +162,11 @@ pub(super) fn choose(all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenari
             "no scenario `{name}`; `cargo xtask guest --list` shows all"
         );
     }
-    Ok(all.into_iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)).collect())
+    let is_chosen = |scenario: &Scenario| match names {
+        [] => !scenario.measures,
+        names => names.contains(&scenario.name),
+    };
+    Ok(all.into_iter().filter(is_chosen).collect())
 }
 
 /// Scenarios that run at the same time, one wave after the other. Those with about the same limit come together.
