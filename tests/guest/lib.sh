@@ -66,6 +66,20 @@ gateway_stop() {
     expect "the gateway ends well" wait "$server_pid"
 }
 
+# refused STATUS TEXT COMMAND…: the command, which is the gateway in one way or another, ends with this status, and with
+# one message that has the text in it.
+refused() {
+    refusal_status=$1 refusal=$2
+    shift 2
+    refused_status=0
+    "$@" >refused.out 2>refused.err || refused_status=$?
+    cat refused.err
+    [ $refused_status = "$refusal_status" ] || fail "\`$*\` ended with $refused_status, not $refusal_status"
+    [ "$(grep -v '^[0-9T:.-]*Z  INFO ' refused.err | wc -l)" = 1 ] || fail "\`$*\` has not one line to say"
+    grep -q '^gateway: ' refused.err || fail "\`$*\` does not say who speaks"
+    grep -q -F -e "$refusal" refused.err || fail "\`$*\` does not say: $refusal"
+}
+
 # uri NAME: how clients call the server on NAME.sock.
 uri() {
     echo "nbd+unix:///?socket=$PWD/$1.sock"
@@ -183,6 +197,8 @@ vdpa_create() {
 }
 
 find_vdpa() {
+    # Scenarios call theirs the same.
+    local node
     for node in "/sys/bus/vdpa/devices/$1"/vhost-vdpa-* "/sys/bus/vdpa/devices/$1"/vhost-vdpa/vhost-vdpa-*; do
         if [ -d "$node" ] && [ -c "/dev/${node##*/}" ]; then
             echo "/dev/${node##*/}"

@@ -13,6 +13,7 @@ use vhost::{
 };
 use vm_memory::GuestMemoryMmap;
 
+use super::open::NAMES;
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::Mapping;
@@ -47,7 +48,7 @@ impl Control {
         let vdpa = VhostKernVdpa::with(file, Arc::new(GuestMemoryMmap::new()), 0);
         let mut control = Control { vdpa, name: name.to_owned(), batches: false };
         let id = control.said("VHOST_VDPA_GET_DEVICE_ID", control.vdpa.get_device_id());
-        let id = id.map_err(|error| error.hint("is it a vhost-vdpa device?"))?;
+        let id = id.map_err(|error| error.hint(NAMES))?;
         if id != u32::from(BLOCK_DEVICE) {
             return Err(Error::device(format!("{name} is a virtio device of type {id}, and no disk")));
         }

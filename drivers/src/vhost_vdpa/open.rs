@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 
 use crate::driver::{OpenMode, Opener};
 use crate::error::Error;
 use crate::property::Settings;
 use crate::sys::file;
+
+/// What to look for.
+pub(super) const NAMES: &str = "vhost-vdpa devices are called /dev/vhost-vdpa-N";
 
 /// An open device node.
 #[derive(Debug)]
@@ -34,10 +37,16 @@ impl Node {
             }
             (None, Some(fd)) => {
                 let name = format!("descriptor {fd}");
+                let use_failed = |cause| Error::system(format!("use {name}"), &cause);
                 let file = duplicate(fd).map_err(|cause| {
-                    Error::system(format!("use {name}"), &cause)
+                    use_failed(cause)
                         .hint("the program that starts this one must open the device and leave it open")
                 })?;
+                let flags = file::status_flags(file.as_fd()).map_err(use_failed)?;
+                if flags & libc::O_ACCMODE != libc::O_RDWR {
+                    return Err(Error::device(format!("{name} is not open for reading and writing"))
+                        .hint(format!("in a shell: {fd}<>/dev/vhost-vdpa-0")));
+                }
                 Node { file: file.into(), name, path: String::new() }
             }
             (Some(_), Some(_)) => {
@@ -52,8 +61,7 @@ impl Node {
         let is_device = node.file.metadata().is_ok_and(|metadata| metadata.file_type().is_char_device());
         match is_device {
             true => Ok(node),
-            false => Err(Error::device(format!("{} is no character device", node.name))
-                .hint("vhost-vdpa devices are called /dev/vhost-vdpa-N")),
+            false => Err(Error::device(format!("{} is no character device", node.name)).hint(NAMES)),
         }
     }
 }
@@ -72,7 +80,11 @@ fn open_failed(name: &str, cause: &io::Error) -> Error {
             error.hint("the device node's permissions do not allow it: it must be readable and writable")
         }
         Some(libc::EBUSY) => error.hint("another program has it open; such a device has one user at a time"),
-        Some(libc::ENODEV | libc::ENXIO) => error.hint("the device behind it is gone"),
+        Some(libc::EIO) => {
+            error.hint("what is behind it does not answer: make the device anew, vdpa dev del and add")
+        }
+        Some(libc::EISDIR) => error.hint(NAMES),
+        Some(libc::ENODEV | libc::ENXIO) => error.hint("it is no device, or the device behind it is gone"),
         _ => error,
     }
 }
