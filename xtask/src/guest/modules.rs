@@ -13,7 +13,7 @@ use crate::bed::{Bed, Kernel};
 ///
 /// Of `vhost_vdpa` and `virtio_vdpa` the one that was loaded first gets new devices, and the drivers need the former.
 pub(super) const LOADED: &[&str] =
-    &["virtio_blk", "nbd", "ublk_drv", "vduse", "vhost_vdpa", "vfio_iommu_type1", "vfio_pci"];
+    &["virtio_blk", "nbd", "ublk_drv", "vduse", "vhost_vdpa", "vfio_iommu_type1", "vfio_pci", "dm_delay"];
 /// There for scenarios that load them themselves.
 pub(super) const CARRIED: &[&str] = &["virtio_vdpa"];
 
