@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use drivers::testing::ram_disk::SERIAL;
 use drivers::testing::{Client, Fixture, Setup, conformance};
 use drivers::{Errno, RequestFlags, Started, Value};
-use fixtures::packed_backend::{Backend, EVENT_IDX, Fault, INDIRECT_DESC, Kind, RING_PACKED, SERIAL};
+use fixtures::packed_backend::{Backend, EVENT_IDX, Fault, INDIRECT_DESC, Kind, RING_PACKED};
 use fixtures::start;
 
 /// Back-ends of one kind.

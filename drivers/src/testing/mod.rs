@@ -11,6 +11,8 @@ mod checks;
 pub mod client;
 pub mod device_ring;
 pub mod faulty;
+pub mod feature;
+pub mod ram_disk;
 pub mod random;
 pub mod rings;
 

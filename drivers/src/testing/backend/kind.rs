@@ -1,31 +1,13 @@
 //! [`Kind`]: what a device is to be.
 
 use super::fault::Fault;
+pub use crate::testing::feature::{
+    BLK_SIZE, DISCARD, EVENT_IDX, FLUSH, INDIRECT_DESC, MQ, READ_ONLY, SEG_MAX, SIZE_MAX, VERSION_1,
+    WRITE_ZEROES,
+};
 
-/// Bit of the virtio features: the device follows version 1 of the specification. Every kind has it.
-pub const VERSION_1: u64 = 1 << 32;
-/// Bit of the virtio features: chains may lie in a table of their own.
-pub const INDIRECT_DESC: u64 = 1 << 28;
-/// Bit of the virtio features: each side says at which buffer it wants to be notified.
-pub const EVENT_IDX: u64 = 1 << 29;
 /// Bit of the virtio features that says: there are protocol features.
 pub const PROTOCOL_FEATURES: u64 = 1 << 30;
-/// Bit of the virtio features: `size_max` counts.
-pub const SIZE_MAX: u64 = 1 << 1;
-/// Bit of the virtio features: `seg_max` counts.
-pub const SEG_MAX: u64 = 1 << 2;
-/// Bit of the virtio features: writes are refused.
-pub const READ_ONLY: u64 = 1 << 5;
-/// Bit of the virtio features: `blk_size` counts.
-pub const BLK_SIZE: u64 = 1 << 6;
-/// Bit of the virtio features: there are flush requests.
-pub const FLUSH: u64 = 1 << 9;
-/// Bit of the virtio features: `num_queues` counts. Kinds with several queues have it.
-pub const MQ: u64 = 1 << 12;
-/// Bit of the virtio features: there are discard requests.
-pub const DISCARD: u64 = 1 << 13;
-/// Bit of the virtio features: there are write zeroes requests.
-pub const WRITE_ZEROES: u64 = 1 << 14;
 
 /// The features that a kind may have or not, by name.
 pub const FEATURES: &[(&str, u64)] = &[

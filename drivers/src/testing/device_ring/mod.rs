@@ -10,9 +10,11 @@
 
 mod access;
 mod packed;
+mod serve;
 mod split;
 
 pub use packed::PackedDevice;
+pub use serve::serve_all;
 pub use split::SplitDevice;
 
 use vm_memory::VolatileSlice;
