@@ -29,6 +29,17 @@ pub(crate) fn features_within(len: usize) -> u64 {
     ENDS.into_iter().filter(|(end, _)| *end > len).fold(!0, |features, (_, missing)| features & !missing)
 }
 
+/// Length of the field that begins at `at`. The capacity counts as two of 32 bits.
+pub(crate) fn field_width(at: usize) -> usize {
+    match at {
+        // Cylinders, smallest transfer, number of queues.
+        16 | 26 | 34 => 2,
+        // Heads and sectors, exponent and offset of the alignment, write back, unmap, and what is unused.
+        18 | 19 | 24 | 25 | 32 | 33 | 56..CONFIG_BYTES => 1,
+        _ => 4,
+    }
+}
+
 /// The space of a device of which nothing is known but its capacity, and its length.
 pub(crate) fn of_capacity(capacity_bytes: u64) -> ([u8; CONFIG_BYTES], usize) {
     let mut bytes = [0; CONFIG_BYTES];

@@ -168,19 +168,31 @@ impl Control {
         }
         for _ in 0..READS_MAX {
             let before = self.common.load8(common::CONFIG_GENERATION);
-            let mut bytes = [0; CONFIG_BYTES];
-            // Words where fields are words; their parts are the same bytes.
-            for at in (0..len / 4 * 4).step_by(4) {
-                bytes[at..at + 4].copy_from_slice(&self.config.load32(at).to_le_bytes());
-            }
-            for (at, byte) in bytes[..len].iter_mut().enumerate().skip(len / 4 * 4) {
-                *byte = self.config.load8(at);
-            }
+            let bytes = self.read_config(len);
             if self.common.load8(common::CONFIG_GENERATION) == before {
                 return Ok((bytes, len));
             }
         }
         Err(self.broken("changes its configuration faster than it can be read"))
+    }
+
+    /// The fields that lie within the first `len` bytes of the configuration space, each by an access of its own width
+    /// as section 4.1.3.1 demands; zeroes for the others.
+    fn read_config(&self, len: usize) -> [u8; CONFIG_BYTES] {
+        let mut bytes = [0; CONFIG_BYTES];
+        let mut at = 0;
+        while let width = config::field_width(at)
+            && at + width <= len
+        {
+            let word = match width {
+                1 => self.config.load8(at).into(),
+                2 => self.config.load16(at).into(),
+                _ => self.config.load32(at),
+            };
+            bytes[at..at + width].copy_from_slice(&word.to_le_bytes()[..width]);
+            at += width;
+        }
+        bytes
     }
 
     /// Queues that the device has, and most entries of one that each of the first `count` takes.
