@@ -171,6 +171,24 @@ impl Mapping {
         if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Maps the same memory once more, for whoever is to keep it when [`Mapping::replace`] puts other memory in its
+    /// place here. Nothing was replaced before.
+    ///
+    /// # Errors
+    /// What `mremap(2)` answered.
+    #[cfg(feature = "testing")]
+    pub fn duplicate(&self) -> io::Result<Mapping> {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: with an old length of 0 the kernel makes a second mapping of the same pages, at an address of its
+        // choosing, and leaves the first one as it is.
+        let address = unsafe { libc::mremap(start, 0, self.len_bytes, libc::MREMAP_MAYMOVE) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Mapping { start, len_bytes: self.len_bytes })
+    }
+
     /// The bytes `offset..offset + len`, or `None` when that is outside of the mapping.
     #[must_use]
     pub fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
@@ -329,6 +347,21 @@ mod tests {
             let moved = (8192..16_384).contains(&offset);
             assert_eq!(bytes_at(&mapping, offset), if moved { [7, 8, 9, 10] } else { [1; 4] }, "at {offset}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "testing")]
+    #[cfg_attr(miri, ignore = "needs a memory file")]
+    fn a_duplicate_keeps_the_memory_that_is_replaced() {
+        let (_file, mapping) = mapped();
+        let duplicate = mapping.duplicate().unwrap();
+        mapping.slice(8192, 4).unwrap().copy_from(&[7u8; 4]);
+        assert_eq!(bytes_at(&duplicate, 8192), [7; 4]);
+        mapping.replace(&MemoryFile::new(c"test", 1 << 20).unwrap(), 8192, 4096).unwrap();
+        duplicate.slice(8192, 4).unwrap().copy_from(&[1u8; 4]);
+        assert_eq!((bytes_at(&mapping, 8192), bytes_at(&duplicate, 8192)), ([0; 4], [1; 4]));
+        drop(mapping);
+        assert_eq!(bytes_at(&duplicate, 8192), [1; 4]);
     }
 
     #[test]

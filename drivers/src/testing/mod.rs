@@ -1,5 +1,5 @@
-//! For tests: the conformance suite every driver must pass, a driver that makes faults, both sides of a virtqueue, and
-//! (cargo feature `testing-backend`) a vhost-user back-end.
+//! For tests: the conformance suite every driver must pass, a driver that makes faults, both sides of a virtqueue, a
+//! virtio disk on the PCI bus, and (cargo feature `testing-backend`) a vhost-user back-end.
 //!
 //! The suite knows a driver only by the contract of this crate. A driver comes with a [`Fixture`], which makes a fresh
 //! disk of a given size; [`conformance`] runs every check of [`CHECKS`] on it and fails with the names of those that
@@ -12,6 +12,7 @@ pub mod client;
 pub mod device_ring;
 pub mod faulty;
 pub mod feature;
+pub mod pci;
 pub mod ram_disk;
 pub mod random;
 pub mod rings;

@@ -40,9 +40,6 @@ const NO_VECTOR: u16 = 0xffff;
 /// What the status reads as when the device is not there.
 const NOBODY: u8 = 0xff;
 
-/// How long a device may take to reset itself.
-const RESET_PATIENCE: Duration = Duration::from_secs(10);
-
 /// How often the configuration may change while it is read.
 const READS_MAX: usize = 100;
 
@@ -52,6 +49,8 @@ pub(super) struct Control {
     layout: Layout,
     common: Arc<dyn Registers>,
     config: Arc<dyn Registers>,
+    /// How long the device may take to reset itself.
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Control {
@@ -61,11 +60,12 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    /// Takes the device, and resets it: whoever had it before may have left it running.
+    /// Takes the device, and resets it: whoever had it before may have left it running. It may take as long as
+    /// `patience` for that, every time.
     ///
     /// # Errors
     /// It is no block device of virtio 1, or does not do what such devices do.
-    pub(super) fn take(function: Arc<dyn Function>) -> Result<Control, Error> {
+    pub(super) fn take(function: Arc<dyn Function>, patience: Duration) -> Result<Control, Error> {
         let name = function.name();
         let layout = Layout::find(&ConfigSpace::read(&*function)?, name)?;
         // Registers do not answer before.
@@ -74,7 +74,7 @@ impl Control {
             function.registers(place.bar, place.offset.into(), place.len_bytes as usize)
         };
         let (common, config) = (registers(layout.common)?, registers(layout.device)?);
-        let control = Control { function: function.clone(), layout, common, config };
+        let control = Control { function: function.clone(), layout, common, config, patience };
         control.reset()?;
         control.common.store8(common::DEVICE_STATUS, status::ACKNOWLEDGE);
         control.common.store8(common::DEVICE_STATUS, status::ACKNOWLEDGE | status::DRIVER);
@@ -110,7 +110,7 @@ impl Control {
             match self.status() {
                 Some(0) => return Ok(()),
                 None => return Err(self.broken("does not answer")),
-                Some(_) if started.elapsed() > RESET_PATIENCE => {
+                Some(_) if started.elapsed() > self.patience => {
                     return Err(self.broken("does not reset itself"));
                 }
                 Some(_) => thread::sleep(Duration::from_millis(1)),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::NAME;
 use super::control::Control;
 use super::transport::PciTransport;
+use super::{NAME, Patience};
 use crate::driver::{Connected, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -39,9 +39,6 @@ const FEATURES: u64 = feature::SIZE_MAX
     | feature::RING_PACKED
     | feature::ORDER_PLATFORM;
 
-/// How long the first request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The interrupt that tells changes of the configuration. Those of the queues follow.
 const CHANGES_VECTOR: u16 = 0;
 
@@ -55,6 +52,7 @@ pub(super) struct PciConnected {
     /// Interrupts that the device has.
     vectors: usize,
     request_timeout: Option<Duration>,
+    patience: Patience,
 }
 
 impl PciConnected {
@@ -62,8 +60,9 @@ impl PciConnected {
         settings: &Settings,
         function: Arc<dyn Function>,
         path: String,
+        patience: Patience,
     ) -> Result<PciConnected, Error> {
-        let control = Control::take(function)?;
+        let control = Control::take(function, patience.reset)?;
         let name = control.name().to_owned();
         let offered = control.features();
         check_features(offered, &name)?;
@@ -85,7 +84,7 @@ impl PciConnected {
         let offer = Offer { config, features, max_queues, max_queue_size };
         let request_timeout = settings.patience("request-timeout").flatten();
         let limits = Limits { can_grow: vectors > 0, ..limits };
-        Ok(PciConnected { control, path, offer, limits, vectors, request_timeout })
+        Ok(PciConnected { control, path, offer, limits, vectors, request_timeout, patience })
     }
 
     fn view(&self, queues: Queues, serial: &str) -> View {
@@ -184,7 +183,7 @@ impl Connected for PciConnected {
         let no_watch = |cause| Error::system(format!("watch {name}"), &cause);
         let changed = EventFd::new().map_err(no_watch)?;
         let mut parts = self.run(&rings, queues, features, &changed)?;
-        let serial = rings.ask_serial(&mut parts[0], None, &name, Instant::now() + PATIENCE)?;
+        let serial = rings.ask_serial(&mut parts[0], None, &name, Instant::now() + self.patience.answer)?;
         let view = self.view(queues, &serial);
         let request_timeout = self.request_timeout;
         let facts = Facts { name: name.clone(), config, limits, payload_address, request_timeout };

@@ -14,10 +14,13 @@ mod device;
 mod layout;
 mod transport;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
+use crate::pci::Function;
 use crate::pci::vfio::VfioFunction;
 use crate::property::{self, Kind, Phase, Property, Settings};
 use crate::virtio::properties;
@@ -67,6 +70,35 @@ impl DriverType for VirtioPciDriver {
                 .hint(format!("for example: {NAME} path=/sys/bus/pci/devices/0000:00:04.0")));
         };
         let function = Arc::new(VfioFunction::open(path)?);
-        Ok(Box::new(PciConnected::new(settings, function, path.display().to_string())?))
+        connect(settings, function, path, Patience::default())
     }
+}
+
+/// How long a device may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// To reset itself.
+    pub(crate) reset: Duration,
+    /// To end the first request.
+    pub(crate) answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { reset: Duration::from_secs(10), answer: Duration::from_secs(10) }
+    }
+}
+
+/// Takes the device that is `function` and is known by `path`.
+///
+/// # Errors
+/// It is no block device of virtio 1, or does not do what such devices do, or the properties ask for what it does not
+/// have.
+pub(crate) fn connect(
+    settings: &Settings,
+    function: Arc<dyn Function>,
+    path: &Path,
+    patience: Patience,
+) -> Result<Box<dyn Connected>, Error> {
+    Ok(Box::new(PciConnected::new(settings, function, path.display().to_string(), patience)?))
 }
