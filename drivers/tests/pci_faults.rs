@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use drivers::testing::Client;
 use drivers::testing::feature::{ACCESS_PLATFORM, BLK_SIZE, RING_PACKED, VERSION_1};
 use drivers::testing::pci::{Fault, Kind};
-use drivers::{Completion, Errno, Event, Operation, Request, RequestFlags, Started};
-use fixtures::pci::{Bed, until};
+use drivers::{Completion, Errno, Event, Operation, Request, RequestFlags, Settings, StartOptions, Started};
+use fixtures::pci::{Bed, PATIENCE, until};
 
 const PLAIN: RequestFlags = RequestFlags { fua: false, no_unmap: false, fast: false };
 
@@ -179,6 +179,26 @@ fn no_answer_to_the_first_request_is_refused() {
     }
 }
 
+#[test]
+fn a_device_that_is_pulled_out_before_it_is_started_is_refused() {
+    let bed = Bed::new(Kind::default());
+    let connected = bed.connect(&[], PATIENCE).unwrap();
+    bed.0.vanish();
+    let options = StartOptions { workers: 1, region_bytes: 8 << 20 };
+    let refusal = connected.start(&Settings::default(), options).err().unwrap().to_string();
+    assert!(refusal.contains("does not answer"), "{refusal}");
+    assert!(bed.0.is_released());
+}
+
+#[test]
+fn a_device_that_is_not_started_is_let_go() {
+    let bed = Bed::new(Kind::default());
+    let connected = bed.connect(&[], PATIENCE).unwrap();
+    assert!(!bed.0.is_released());
+    drop(connected);
+    assert!(bed.0.is_released());
+}
+
 /// A device in service with requests in flight.
 struct Service {
     bed: Bed,
@@ -265,6 +285,16 @@ fn a_device_that_is_pulled_out_fails_its_requests() {
     for kind in kinds() {
         let service = Service::busy(kind, &[]);
         service.bed.0.vanish();
+        service.wakes();
+        service.dies("does not answer any more");
+    }
+}
+
+#[test]
+fn a_device_that_is_pulled_out_while_it_is_looked_at_fails_its_requests() {
+    for kind in kinds() {
+        let service = Service::busy(Kind { fault: Fault::VanishesWhileRead, ..kind }, &[]);
+        service.bed.0.tell_change();
         service.wakes();
         service.dies("does not answer any more");
     }

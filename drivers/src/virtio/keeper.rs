@@ -119,10 +119,19 @@ impl Shared {
         transport.end();
     }
 
+    /// Whether the device has died of what it tells by itself.
+    fn is_troubled(&self, transport: &impl Transport) -> bool {
+        let trouble = transport.trouble();
+        if let Some(trouble) = &trouble {
+            self.device.die(&format!("{} {trouble}", self.device.facts.name));
+        }
+        trouble.is_some()
+    }
+
     /// Follows what the device tells.
     fn look(&self, transport: &impl Transport) {
-        if let Some(trouble) = transport.trouble() {
-            return self.device.die(&format!("{} {trouble}", self.device.facts.name));
+        if self.is_troubled(transport) {
+            return;
         }
         let limits = transport.config().and_then(|(bytes, len)| {
             BlkConfig::decode(&bytes, self.features & config::features_within(len)).limits(true)
@@ -132,6 +141,8 @@ impl Shared {
                 self.news.tell(Event::CapacityChanged);
             }
             Ok(_) => {}
+            // It may have gone while it was read.
+            Err(_) if self.is_troubled(transport) => {}
             Err(error) => {
                 tracing::warn!("{} tells a change that cannot be: {error}", self.device.facts.name);
             }

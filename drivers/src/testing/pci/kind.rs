@@ -93,6 +93,8 @@ pub enum Fault {
     AnswersLate,
     /// Never sends an interrupt for a queue.
     NoCalls,
+    /// Is pulled out when its configuration is read in service, and holds all requests but the first.
+    VanishesWhileRead,
     /// Does not end a reset once it was in service, and holds all requests but the first.
     NeverResetsAgain,
 }
@@ -108,7 +110,7 @@ impl Kind {
     pub(super) fn requests(&self) -> u64 {
         match self.fault {
             Fault::HoldsAfter(count) => count,
-            Fault::AnswersLate | Fault::NeverResetsAgain => 1,
+            Fault::AnswersLate | Fault::VanishesWhileRead | Fault::NeverResetsAgain => 1,
             _ => u64::MAX,
         }
     }

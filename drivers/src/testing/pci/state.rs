@@ -105,10 +105,18 @@ impl State {
         }
         let value = match at {
             COMMON_AT..COMMON_BYTES => self.common.load(at - COMMON_AT, width),
-            DEVICE_AT..NOTIFY_AT => self.config.load(at - DEVICE_AT, width),
+            DEVICE_AT..NOTIFY_AT => self.load_config(at - DEVICE_AT, width),
             _ => Err(Violation(format!("{width} bytes are read at {at:#x} of the registers"))),
         };
         self.note(value).unwrap_or(u32::MAX)
+    }
+
+    fn load_config(&mut self, offset: usize, width: usize) -> Result<u32, Violation> {
+        if self.kind.fault == Fault::VanishesWhileRead && self.has_run {
+            self.presence = Presence::Gone;
+            return Ok(u32::MAX);
+        }
+        self.config.load(offset, width)
     }
 
     /// Writes `width` bytes of registers.
