@@ -158,7 +158,16 @@ fn next_event(device: &dyn Started) -> Event {
 
 #[test]
 fn a_new_capacity_is_told_and_used() {
-    let bed = Bed::new(Kind::default());
+    a_new_capacity_is_used(Kind::default());
+}
+
+#[test]
+fn a_new_capacity_is_found_without_interrupts() {
+    a_new_capacity_is_used(Kind { vectors: 0, ..Kind::default() });
+}
+
+fn a_new_capacity_is_used(kind: Kind) {
+    let bed = Bed::new(kind);
     let device = bed.start(&[], 1).unwrap();
     assert!(device.limits().can_grow);
     bed.0.resize(2 << 20);

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::config::{self, BlkConfig, CONFIG_BYTES};
 use super::device::Device;
@@ -24,14 +25,19 @@ pub(crate) trait Transport: Send + 'static {
     /// It cannot be read.
     fn config(&self) -> Result<([u8; CONFIG_BYTES], usize), Error>;
 
-    /// Why the device is of no use any more, as far as it tells by itself. Asked when its configuration has changed
-    /// or its alarm has gone off.
+    /// Why the device is of no use any more, as far as it tells by itself. Asked when its configuration has changed,
+    /// its alarm has gone off, or time has passed ([`Transport::pace`]).
     fn trouble(&self) -> Option<String> {
         None
     }
 
     /// Readable when there may be trouble.
     fn alarm(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// How often to ask a device that tells nothing by itself.
+    fn pace(&self) -> Option<Duration> {
         None
     }
 
@@ -102,13 +108,15 @@ impl Shared {
         while !self.device.is_dead() {
             let mut files = vec![self.stop.as_fd(), self.device.death().as_fd(), self.changed.as_fd()];
             files.extend(transport.alarm());
-            match poll::first(&files, None).map(|ready| ready.map(|ready| ready.index)) {
+            let pace = transport.pace();
+            match poll::first(&files, pace).map(|ready| ready.map(|ready| ready.index)) {
                 Ok(Some(0)) | Err(_) => return transport.end(),
                 Ok(Some(2)) => {
                     self.changed.reset();
                     self.look(&transport);
                 }
                 Ok(Some(3)) => self.look(&transport),
+                Ok(None) if pace.is_some() => self.look(&transport),
                 Ok(_) => {}
             }
         }

@@ -83,7 +83,7 @@ impl PciConnected {
         let max_queue_size = 1 << max_queue_size.ilog2();
         let offer = Offer { config, features, max_queues, max_queue_size };
         let request_timeout = settings.patience("request-timeout").flatten();
-        let limits = Limits { can_grow: vectors > 0, ..limits };
+        let limits = Limits { can_grow: true, ..limits };
         Ok(PciConnected { control, path, offer, limits, vectors, request_timeout, patience })
     }
 
@@ -188,7 +188,7 @@ impl Connected for PciConnected {
         let request_timeout = self.request_timeout;
         let facts = Facts { name: name.clone(), config, limits, payload_address, request_timeout };
         let device = Arc::new(Device::new(facts, Arc::new(region), parts).map_err(no_watch)?);
-        let transport = PciTransport::new(self.control).map_err(no_watch)?;
+        let transport = PciTransport::new(self.control, self.vectors > 0).map_err(no_watch)?;
         let keeper = Keeper::start(device.clone(), transport, features, changed).map_err(no_watch)?;
         Ok(Arc::new(BlkService::new(keeper, device, view)))
     }

@@ -1,6 +1,7 @@
 //! What the keeper's thread does for a virtio device on the PCI bus.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use super::control::Control;
 use crate::error::Error;
@@ -8,6 +9,9 @@ use crate::sys::eventfd::EventFd;
 use crate::virtio::config::CONFIG_BYTES;
 use crate::virtio::keeper::Transport;
 use crate::virtio::spec::device_status;
+
+/// How often to look at a device that has no interrupt to tell of changes.
+const PACE: Duration = Duration::from_secs(1);
 
 /// A device that runs.
 pub(super) struct PciTransport {
@@ -18,12 +22,14 @@ pub(super) struct PciTransport {
     broken: EventFd,
     /// Readable while one of both is.
     alarm: nix::sys::epoll::Epoll,
+    /// It has an interrupt for changes of its configuration and its status.
+    tells_changes: bool,
 }
 
 impl PciTransport {
     /// # Errors
     /// No descriptors left.
-    pub(super) fn new(control: Control) -> std::io::Result<PciTransport> {
+    pub(super) fn new(control: Control, tells_changes: bool) -> std::io::Result<PciTransport> {
         use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
         let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
         let alarm = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -31,7 +37,7 @@ impl PciTransport {
             alarm.add(event, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         }
         control.function().watch(&wanted, &broken);
-        Ok(PciTransport { control, wanted, broken, alarm })
+        Ok(PciTransport { control, wanted, broken, alarm, tells_changes })
     }
 }
 
@@ -58,6 +64,10 @@ impl Transport for PciTransport {
 
     fn alarm(&self) -> Option<BorrowedFd<'_>> {
         Some(self.alarm.0.as_fd())
+    }
+
+    fn pace(&self) -> Option<Duration> {
+        (!self.tells_changes).then_some(PACE)
     }
 
     fn fail(&mut self) {
