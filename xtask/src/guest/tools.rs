@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::bed::{Bed, FOLDERS};
 use crate::sh;
 
-/// Programs for scenarios, beside busybox. No package of the bed is there for dmsetup: librbd, which QEMU's block modules
-/// need, brings it.
+/// Programs for scenarios, beside busybox.
+///
+/// No package of the bed is there for dmsetup: librbd, which QEMU's block modules need, brings it.
 pub(super) const PROGRAMS: &[&str] = &[
     "dmsetup",
     "e2fsck",
