@@ -122,6 +122,7 @@ ended() {
 
 # nvme_disk DEVICE [NAMESPACE]: the block device of a namespace, the first by default.
 nvme_disk() {
+    give_back "$1" >&2
     wait_for 10 find_nvme "$1" "${2:-1}" >&2
     find_nvme "$1" "${2:-1}"
 }
@@ -141,6 +142,7 @@ find_nvme() {
 
 # virtio_disk DEVICE: its block device.
 virtio_disk() {
+    give_back "$1" >&2
     wait_for 10 find_virtio "$1" >&2
     find_virtio "$1"
 }
@@ -177,6 +179,13 @@ rebind() {
     echo "$2" >"$device/driver_override"
     echo "$address" >/sys/bus/pci/drivers_probe
     [ -e "$device/driver" ] || fail "no driver took $1"
+}
+
+# give_back DEVICE: to the kernel's own driver, if a scenario before has left it to vfio-pci.
+give_back() {
+    case $(readlink "/sys/bus/pci/devices/$(pci_address "$1")/driver") in
+    '' | */vfio-pci) rebind "$1" "" ;;
+    esac
 }
 
 # vfio_bind DEVICE: gives the device to vfio-pci; prints its group's node.
