@@ -5,8 +5,8 @@
 //! | `config` | the configuration space: identity, command register, capabilities |
 //! | `vfio` | devices of this machine, which the kernel's `vfio-pci` hands out |
 //!
-//! A driver knows a device by [`Function`] and [`Registers`] only, so a model in this process can take the place of a
-//! real one in tests.
+//! A driver knows a device by [`Function`] and [`Registers`] only, so a model in this process (`testing::pci`) takes
+//! the place of a real one in tests.
 
 pub(crate) mod config;
 pub(crate) mod vfio;

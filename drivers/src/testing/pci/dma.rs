@@ -46,12 +46,9 @@ impl Dma {
 
 impl DeviceMemory for Dma {
     fn slice(&self, address: u64, len: usize) -> Option<VolatileSlice<'_>> {
-        let slice = |(start, place): &'_ (u64, Mapping)| -> Option<(usize, usize)> {
-            let offset = usize::try_from(address.checked_sub(*start)?).ok()?;
-            place.slice(offset, len).map(|_| (offset, len))
-        };
-        let (place, (offset, len)) =
-            self.places.iter().find_map(|place| slice(place).map(|range| (&place.1, range)))?;
-        place.slice(offset, len).filter(|_| self.is_on)
+        self.places.iter().filter(|_| self.is_on).find_map(|(start, place)| {
+            let offset = address.checked_sub(*start)?;
+            place.slice(usize::try_from(offset).ok()?, len)
+        })
     }
 }
