@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use vfio_bindings::bindings::vfio::{
@@ -98,10 +100,26 @@ fn read(open: &RwLock<Option<Open>>) -> RwLockReadGuard<'_, Option<Open>> {
     open.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long a device that is in use is waited for: of a program that was killed the kernel may still be resetting it.
+const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often to look whether it is still in use.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 fn open(place: &Place) -> Result<Open, Error> {
     let failed = |error| diagnosis::open_failed(place, error);
     let container = Arc::new(VfioContainer::new(None).map_err(failed)?);
-    let device = VfioDevice::new(&place.path, container.clone(), false).map_err(failed)?;
+    let until = Instant::now() + BUSY_PATIENCE;
+    let device = loop {
+        match VfioDevice::new(&place.path, container.clone(), false) {
+            Err(VfioError::OpenGroup(cause, _))
+                if cause.raw_os_error() == Some(libc::EBUSY) && Instant::now() < until =>
+            {
+                thread::sleep(BUSY_PAUSE);
+            }
+            result => break result.map_err(failed)?,
+        }
+    };
     let file = file::duplicate(device.as_raw_fd())
         .map_err(|cause| Error::system(format!("take the PCI device {}", place.address), &cause))?;
     Ok(Open { device, container, file: file.into() })
