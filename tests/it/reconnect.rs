@@ -268,6 +268,9 @@ fn a_server_that_waits_for_its_back_end_ends_when_it_is_told_to() {
     end(backend);
     wait_until("the end of the back-end is noticed", || count(&gateway, "is gone") == 1);
     client.request(READ, 5, 0, 4096);
+    // One that cannot be is refused at once, so the one before has been taken when its answer is here.
+    client.request(READ, 6, 1 << 40, 4096);
+    assert_eq!(client.reply().map(|reply| reply.cookie), Some(6));
     // It ends in order: the request is answered, and nothing is lost.
     gateway.stop();
     assert_eq!(client.reply().map(|reply| (reply.cookie, reply.error)), Some((5, EIO)));
