@@ -45,6 +45,11 @@ same_head() {
     cmp -n "$3" "$1" "$2"
 }
 
+# is_zero FILE FIRST COUNT: whether it has zeroes there, in MiB.
+is_zero() {
+    dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | cmp -n $(($3 << 20)) - /dev/zero
+}
+
 # gateway_start NAME ARGUMENT…: serves on the socket NAME.sock; clients can connect when this returns.
 gateway_start() {
     server=$1

@@ -24,18 +24,14 @@ expect "a second user is told why not" grep -q "another program has it open" bus
 allocated() {
     echo $(($(stat -c %b image) * 512))
 }
-# is_zero FIRST COUNT: whether the file has zeroes there, in MiB.
-is_zero() {
-    dd if=image bs=1M skip="$1" count="$2" 2>/dev/null | cmp -n $(($2 << 20)) - /dev/zero
-}
 before=$(allocated)
 expect "a discard" qemu-io -f raw -c "discard 4M 4M" "$(uri again)"
 expect "what is discarded is free" [ "$(allocated)" -le $((before - (4 << 20))) ]
 expect "zeroes" qemu-io -f raw -c "write -z 10M 1M" "$(uri again)"
-expect "zeroes are in the file" is_zero 10 1
+expect "zeroes are in the file" is_zero image 10 1
 # The export does not offer to free what is to be zeroes, so only the contents can be checked.
 expect "zeroes that may be holes" qemu-io -f raw -c "write -z -u 12M 2M" "$(uri again)"
-expect "they are in the file" is_zero 12 2
+expect "they are in the file" is_zero image 12 2
 expect "nothing else has changed before" same_head image front.data $((4 << 20))
 expect "nothing else has changed behind" cmp -n $((2 << 20)) image front.data $((14 << 20)) $((14 << 20))
 gateway_stop again

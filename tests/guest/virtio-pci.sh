@@ -6,11 +6,6 @@
 . /guest/lib.sh
 . /guest/serving.sh
 
-# is_zero FILE FIRST COUNT: whether it has zeroes there, in MiB.
-is_zero() {
-    dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | cmp -n $(($3 << 20)) - /dev/zero
-}
-
 for disk in virtio-split virtio-packed; do
     vfio_bind $disk
     path=/sys/bus/pci/devices/$(pci_address $disk)

@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{Settings, Value};
 use crate::virtio::device::{Device, Facts};
-use crate::virtio::properties::Offer;
+use crate::virtio::properties::{self, Offer};
 use crate::virtio::rings::Queues;
 use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::{SECTOR_BYTES, feature};
@@ -45,13 +45,7 @@ impl VhostUserConnected {
         let terms = Terms { capacity_bytes: size(settings)?, without: 0 };
         let socket = address.connect_patiently(&**opener)?;
         let link = Link::negotiate(socket, &name, terms, Instant::now() + PATIENCE)?;
-        let limits = link
-            .config
-            .limits(settings.bool("read-only").unwrap_or(false))
-            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
-        if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
-        }
+        let limits = properties::limits(&link.config, settings, &name)?;
         let limits = Limits { can_grow: link.tells_changes(), ..limits };
         let loses_cache = settings.text("reconnect-cache") == Some(LOST);
         let opener = opener.clone();

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig, CONFIG_BYTES};
 use crate::virtio::memory::QueueMemory;
+use crate::virtio::properties;
 use crate::virtio::spec::feature;
 
 /// How long the other side may take for a negotiation: far longer than any needs that serves.
@@ -24,22 +25,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Bit of the virtio features that says: there are protocol features.
 const PROTOCOL_FEATURES: u64 = 1 << 30;
 
-/// What this driver makes use of. Not CONFIG_WCE: a device that says that its cache is off is flushed all the same,
-/// since qemu-storage-daemon says so of every disk and caches as it likes.
-const FEATURES: u64 = feature::SIZE_MAX
-    | feature::SEG_MAX
-    | feature::READ_ONLY
-    | feature::BLK_SIZE
-    | feature::FLUSH
-    | feature::TOPOLOGY
-    | feature::MQ
-    | feature::DISCARD
-    | feature::WRITE_ZEROES
-    | feature::INDIRECT_DESC
-    | feature::EVENT_IDX
-    | feature::RING_PACKED
-    | feature::VERSION_1
-    | PROTOCOL_FEATURES;
+/// What this driver makes use of.
+const FEATURES: u64 = properties::FEATURES | feature::RING_PACKED | PROTOCOL_FEATURES;
 
 /// Features on which the memory of a queue depends.
 pub(super) const LAYOUT_FEATURES: u64 = feature::INDIRECT_DESC | feature::RING_PACKED;

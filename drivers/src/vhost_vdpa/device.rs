@@ -12,33 +12,19 @@ use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
-use crate::mem::place::place;
 use crate::property::{Settings, Value};
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
 use crate::virtio::device::{Device, Facts};
 use crate::virtio::keeper::Keeper;
 use crate::virtio::kick::Kick;
-use crate::virtio::properties::Offer;
-use crate::virtio::rings::{Queues, Rings, new_event};
+use crate::virtio::properties::{self, Offer};
+use crate::virtio::rings::{self, Queues, Rings, new_event};
 use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
 
-/// What this driver makes use of. Not CONFIG_WCE, see `vhost_user`. Not RING_PACKED: the base of such a ring has 32
-/// bits, and the crate's call takes 16.
-const FEATURES: u64 = feature::SIZE_MAX
-    | feature::SEG_MAX
-    | feature::READ_ONLY
-    | feature::BLK_SIZE
-    | feature::FLUSH
-    | feature::TOPOLOGY
-    | feature::MQ
-    | feature::DISCARD
-    | feature::WRITE_ZEROES
-    | feature::INDIRECT_DESC
-    | feature::EVENT_IDX
-    | feature::VERSION_1
-    | feature::ACCESS_PLATFORM;
+/// What this driver makes use of. Not RING_PACKED: the base of such a ring has 32 bits, and the crate's call takes 16.
+const FEATURES: u64 = properties::FEATURES | feature::ACCESS_PLATFORM;
 
 /// How long the first request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,12 +55,7 @@ impl VdpaConnected {
         let features = offered & FEATURES & config::features_within(len);
         let config = BlkConfig::decode(&bytes, features);
         let (queues, max_queue_size) = control.queue_limits()?;
-        let limits = config
-            .limits(settings.bool("read-only").unwrap_or(false))
-            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
-        if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
-        }
+        let limits = properties::limits(&config, settings, &name)?;
         let max_queues = queues.min(config.queues().into()).max(1);
         let offer = Offer { config, features, max_queues, max_queue_size };
         let request_timeout = settings.patience("request-timeout").flatten();
@@ -108,17 +89,9 @@ impl Connected for VdpaConnected {
         let (config, limits) = self.offer.fitted(self.limits, queues, &name)?;
         let region = Region::new(options.region_bytes, options.workers.max(1)).map_err(no_memory)?;
         let (first, last) = self.control.iova_range()?;
-        let rings_len = Rings::len_bytes(queues);
-        let lengths = [rings_len, region.len_bytes()];
-        let Some([rings_address, payload_address]) = place(&[(first, last)], lengths) else {
-            let mebibytes = region.len_bytes() >> 20;
-            return Err(Error::device(format!("{name} cannot reach {mebibytes} MiB of memory"))
-                .hint("use less: --memory"));
-        };
+        let (rings_address, payload_address) = rings::place(&[(first, last)], queues, &region, &name)?;
         let rings = Rings::new(queues, rings_address).map_err(no_memory)?;
-        // With event indices a device that is late calls once too often.
-        let without = if queues.polled > 0 { feature::EVENT_IDX } else { 0 };
-        let features = self.offer.features & !without;
+        let features = self.offer.features_for(queues);
         self.control.accept(features)?;
         self.control.map(&[(rings_address, rings.mapping()), (payload_address, region.mapping())])?;
         let event_idx = features & feature::EVENT_IDX != 0;
@@ -132,7 +105,7 @@ impl Connected for VdpaConnected {
         self.control.run()?;
         let serial = rings.ask_serial(&mut parts[0], None, &name, Instant::now() + PATIENCE)?;
         let view = self.view(queues, &serial);
-        let memories = vec![(rings_address, rings_len), (payload_address, region.len_bytes())];
+        let memories = vec![(rings_address, Rings::len_bytes(queues)), (payload_address, region.len_bytes())];
         let facts = Facts {
             name: name.clone(),
             config,

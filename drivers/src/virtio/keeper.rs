@@ -32,8 +32,8 @@ pub(crate) trait Transport: Send + 'static {
     }
 
     /// Readable when there may be trouble.
-    fn alarm(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn alarms(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
 
     /// How often to ask a device that tells nothing by itself.
@@ -107,7 +107,7 @@ impl Shared {
     fn keep(&self, mut transport: impl Transport) {
         while !self.device.is_dead() {
             let mut files = vec![self.stop.as_fd(), self.device.death().as_fd(), self.changed.as_fd()];
-            files.extend(transport.alarm());
+            files.extend(transport.alarms());
             let pace = transport.pace();
             match poll::first(&files, pace).map(|ready| ready.map(|ready| ready.index)) {
                 Ok(Some(0)) | Err(_) => return transport.end(),
@@ -115,7 +115,7 @@ impl Shared {
                     self.changed.reset();
                     self.look(&transport);
                 }
-                Ok(Some(3)) => self.look(&transport),
+                Ok(Some(3..)) => self.look(&transport),
                 Ok(None) if pace.is_some() => self.look(&transport),
                 Ok(_) => {}
             }

@@ -51,6 +51,36 @@ pub(crate) const SERIAL: Property = Property {
     help: "What the device says it is",
 };
 
+/// Features that the driver makes use of over every transport. Not CONFIG_WCE: a device that says that its cache is off
+/// is flushed all the same, since qemu-storage-daemon says so of every disk and caches as it likes.
+pub(crate) const FEATURES: u64 = feature::SIZE_MAX
+    | feature::SEG_MAX
+    | feature::READ_ONLY
+    | feature::BLK_SIZE
+    | feature::FLUSH
+    | feature::TOPOLOGY
+    | feature::MQ
+    | feature::DISCARD
+    | feature::WRITE_ZEROES
+    | feature::INDIRECT_DESC
+    | feature::EVENT_IDX
+    | feature::VERSION_1;
+
+/// The facts about the disk with this configuration, by the property `read-only`. `name` is what messages call it.
+///
+/// # Errors
+/// They cannot be, or it is read-only and must not be.
+pub(crate) fn limits(config: &BlkConfig, settings: &Settings, name: &str) -> Result<Limits, Error> {
+    let read_only = settings.bool("read-only");
+    let limits = config
+        .limits(read_only.unwrap_or(false))
+        .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
+    match limits.read_only && read_only == Some(false) {
+        true => Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false")),
+        false => Ok(limits),
+    }
+}
+
 /// What a device offers to be run with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offer {
@@ -82,6 +112,12 @@ impl Offer {
         let count = wanted.unwrap_or(workers).min(most).min(workers);
         let polled = settings.count("num-poll-queues").unwrap_or(0).min(count);
         Ok(Queues { count, polled, layout })
+    }
+
+    /// The features to negotiate for such queues. Polled ones go without event indices, with which a device that is
+    /// late calls once too often.
+    pub(crate) fn features_for(&self, queues: Queues) -> u64 {
+        self.features & !if queues.polled > 0 { feature::EVENT_IDX } else { 0 }
     }
 
     fn queue_size(&self, settings: &Settings, name: &str) -> Result<u16, Error> {

@@ -11,6 +11,7 @@ use super::ring::{Buffer, new_ring};
 use super::serial;
 use super::spec::request;
 use crate::error::Error;
+use crate::mem::{Region, place};
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::{Mapping, MemoryFile};
 use crate::sys::poll;
@@ -120,6 +121,26 @@ impl Rings {
         let seconds = started.elapsed().as_secs().max(1);
         Err(Error::device(format!("{name} has not answered a request for {seconds} s"))
             .hint("it is connected, but does not serve its queues"))
+    }
+}
+
+/// Where rings and payloads may lie for a device that reaches these ranges of addresses, first and last of each.
+///
+/// # Errors
+/// There is no room. `name` is what messages call the device.
+pub(crate) fn place(
+    ranges: &[(u64, u64)],
+    queues: Queues,
+    region: &Region,
+    name: &str,
+) -> Result<(u64, u64), Error> {
+    match place::place(ranges, [Rings::len_bytes(queues), region.len_bytes()]) {
+        Some([rings, payloads]) => Ok((rings, payloads)),
+        None => {
+            let mebibytes = region.len_bytes() >> 20;
+            Err(Error::device(format!("{name} cannot reach {mebibytes} MiB of memory"))
+                .hint("use less: --memory"))
+        }
     }
 }
 

@@ -10,34 +10,20 @@ use crate::driver::{Connected, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
-use crate::mem::place::place;
 use crate::pci::Function;
 use crate::property::{Settings, Value};
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
 use crate::virtio::device::{Device, Facts, Parts};
 use crate::virtio::keeper::Keeper;
-use crate::virtio::properties::Offer;
-use crate::virtio::rings::{Queues, Rings};
+use crate::virtio::properties::{self, Offer};
+use crate::virtio::rings::{self, Queues, Rings};
 use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
 
-/// What this driver makes use of. Not CONFIG_WCE, see `vhost_user`.
-const FEATURES: u64 = feature::SIZE_MAX
-    | feature::SEG_MAX
-    | feature::READ_ONLY
-    | feature::BLK_SIZE
-    | feature::FLUSH
-    | feature::TOPOLOGY
-    | feature::MQ
-    | feature::DISCARD
-    | feature::WRITE_ZEROES
-    | feature::INDIRECT_DESC
-    | feature::EVENT_IDX
-    | feature::VERSION_1
-    | feature::ACCESS_PLATFORM
-    | feature::RING_PACKED
-    | feature::ORDER_PLATFORM;
+/// What this driver makes use of.
+const FEATURES: u64 =
+    properties::FEATURES | feature::ACCESS_PLATFORM | feature::RING_PACKED | feature::ORDER_PLATFORM;
 
 /// The interrupt that tells changes of the configuration. Those of the queues follow.
 const CHANGES_VECTOR: u16 = 0;
@@ -69,12 +55,7 @@ impl PciConnected {
         let (bytes, len) = control.config()?;
         let features = offered & FEATURES & config::features_within(len);
         let config = BlkConfig::decode(&bytes, features);
-        let limits = config
-            .limits(settings.bool("read-only").unwrap_or(false))
-            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
-        if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
-        }
+        let limits = properties::limits(&config, settings, &name)?;
         let (queues, max_queue_size) = control.queue_limits()?;
         let vectors = control.function().vectors();
         let called = if vectors > 1 { vectors - 1 } else { queues };
@@ -168,18 +149,12 @@ impl Connected for PciConnected {
         let queues = self.queues(settings, options.workers.max(1))?;
         let (config, limits) = self.offer.fitted(self.limits, queues, &name)?;
         let region = Region::new(options.region_bytes, options.workers.max(1)).map_err(no_memory)?;
-        let lengths = [Rings::len_bytes(queues), region.len_bytes()];
-        let Some([rings_address, payload_address]) = place(&self.control.function().reach(), lengths) else {
-            let mebibytes = region.len_bytes() >> 20;
-            return Err(Error::device(format!("{name} cannot reach {mebibytes} MiB of memory"))
-                .hint("use less: --memory"));
-        };
+        let reach = self.control.function().reach();
+        let (rings_address, payload_address) = rings::place(&reach, queues, &region, &name)?;
         let rings = Rings::new(queues, rings_address).map_err(no_memory)?;
         self.control.function().map(rings_address, rings.mapping())?;
         self.control.function().map(payload_address, region.mapping())?;
-        // With event indices a device that is late calls once too often.
-        let without = if queues.polled > 0 { feature::EVENT_IDX } else { 0 };
-        let features = self.offer.features & !without;
+        let features = self.offer.features_for(queues);
         let no_watch = |cause| Error::system(format!("watch {name}"), &cause);
         let changed = EventFd::new().map_err(no_watch)?;
         let mut parts = self.run(&rings, queues, features, &changed)?;

@@ -20,8 +20,6 @@ pub(super) struct PciTransport {
     wanted: EventFd,
     /// Signalled when the system tells of an error of the bus.
     broken: EventFd,
-    /// Readable while one of both is.
-    alarm: nix::sys::epoll::Epoll,
     /// It has an interrupt for changes of its configuration and its status.
     tells_changes: bool,
 }
@@ -30,14 +28,9 @@ impl PciTransport {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(control: Control, tells_changes: bool) -> std::io::Result<PciTransport> {
-        use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
         let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
-        let alarm = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        for event in [&wanted, &broken] {
-            alarm.add(event, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        }
         control.function().watch(&wanted, &broken);
-        Ok(PciTransport { control, wanted, broken, alarm, tells_changes })
+        Ok(PciTransport { control, wanted, broken, tells_changes })
     }
 }
 
@@ -62,8 +55,8 @@ impl Transport for PciTransport {
         }
     }
 
-    fn alarm(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.alarm.0.as_fd())
+    fn alarms(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.wanted.as_fd(), self.broken.as_fd()]
     }
 
     fn pace(&self) -> Option<Duration> {
