@@ -48,6 +48,7 @@
 #[macro_use]
 mod planted;
 
+mod device;
 pub mod driver;
 pub mod error;
 mod helpers;

@@ -100,6 +100,12 @@ pub trait Queue {
     /// Requests that were submitted and not yet returned by `reap`.
     fn in_flight(&self) -> usize;
 
+    /// Whether [`Queue::reap`] has something to do although nothing is in flight: the device has changed, and waits for
+    /// the queue to follow. [`Queue::event`] tells.
+    fn has_news(&self) -> bool {
+        false
+    }
+
     /// Whether the queue is beyond use. A request that it held may come back without its lease: the device may still
     /// write to that memory, which stays on loan for ever.
     fn is_dead(&self) -> bool {

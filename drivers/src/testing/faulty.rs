@@ -366,11 +366,15 @@ impl Queue for FaultyQueue {
         self.inner.in_flight() + self.failed.len() + self.late.len()
     }
 
-    /// A queue that delays must be polled: its requests end by the clock.
+    fn has_news(&self) -> bool {
+        self.inner.has_news()
+    }
+
     fn is_dead(&self) -> bool {
         self.inner.is_dead()
     }
 
+    /// A queue that delays must be polled: its requests end by the clock.
     fn event(&self) -> Option<BorrowedFd<'_>> {
         if self.delays() { None } else { self.inner.event() }
     }

@@ -9,16 +9,18 @@ use super::address::Address;
 use super::keeper::{self, Keeper};
 use super::link::{LAYOUT_FEATURES, Link, PATIENCE, Terms};
 use super::service::{self, PAYLOAD_ADDRESS};
+use crate::device::service::{Service, View};
+use crate::device::state::{Device, Facts};
 use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{Settings, Value};
-use crate::virtio::device::{Device, Facts};
+use crate::virtio::lane;
 use crate::virtio::properties::{self, Offer};
 use crate::virtio::rings::Queues;
-use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::{SECTOR_BYTES, feature};
+use crate::virtio::view::BlkView;
 
 /// `reconnect` when nobody sets it: a back-end that is restarted is there again by then.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
@@ -62,7 +64,7 @@ impl VhostUserConnected {
         }
     }
 
-    fn view(&self, queues: Queues, serial: &str) -> View {
+    fn view(&self, queues: Queues, serial: &str) -> BlkView {
         let loses_cache = if self.loses_cache { LOST } else { "kept" };
         let own = vec![
             ("path", Value::Text(self.address.path())),
@@ -70,7 +72,7 @@ impl VhostUserConnected {
             ("reconnect", Value::Patience(self.patience.map(|patience| patience.as_secs()))),
             ("reconnect-cache", Value::Text(loses_cache.into())),
         ];
-        View { driver: NAME, own, offer: self.offer(), queues, serial: serial.to_owned() }
+        BlkView { driver: NAME, own, offer: self.offer(), queues, serial: serial.to_owned() }
     }
 }
 
@@ -120,9 +122,17 @@ impl Connected for VhostUserConnected {
         let until = Instant::now() + PATIENCE;
         let service = service::start(&mut link, &name, queues, &region.file(), until)?;
         view.serial.clone_from(&service.serial);
-        let facts = Facts { name, config, limits, payload_address: PAYLOAD_ADDRESS, request_timeout: None };
+        let facts = Facts {
+            name,
+            limits,
+            native_fua: false,
+            resends_max: u32::MAX,
+            is_mended: false,
+            request_timeout: None,
+        };
+        let lanes = lane::lanes(service.parts, config, PAYLOAD_ADDRESS);
         let no_watch = |cause| Error::system(format!("watch {}", self.address.name()), &cause);
-        let device = Arc::new(Device::new(facts, region, service.parts).map_err(no_watch)?);
+        let device = Arc::new(Device::new(facts, region, lanes).map_err(no_watch)?);
         // What changes the memory of a queue is not taken from another back-end if this one does not have it, nor is a
         // cache, which nobody would flush.
         let without = (LAYOUT_FEATURES | feature::FLUSH) & !link.features;
@@ -132,11 +142,12 @@ impl Connected for VhostUserConnected {
             opener: self.opener,
             terms,
             queues,
+            config,
             serial: service.serial,
             patience: self.patience,
             loses_cache: self.loses_cache,
         };
         let keeper = Keeper::start(device.clone(), link, plan).map_err(no_watch)?;
-        Ok(Arc::new(BlkService::new(keeper, device, view)))
+        Ok(Arc::new(Service::new(keeper, device, view)))
     }
 }

@@ -16,14 +16,16 @@ use std::time::{Duration, Instant};
 use super::address::Address;
 use super::link::{LAYOUT_FEATURES, Link, Terms};
 use super::service;
+use crate::device::news::News;
+use crate::device::service::Keep;
+use crate::device::state::Device;
 use crate::driver::{Event, Opener};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll;
-use crate::virtio::device::Device;
-use crate::virtio::news::News;
+use crate::virtio::config::BlkConfig;
+use crate::virtio::lane;
 use crate::virtio::rings::Queues;
-use crate::virtio::service::Keep;
 
 /// Pauses between attempts: the first and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -44,6 +46,8 @@ pub(super) struct Plan {
     pub(super) opener: Arc<dyn Opener>,
     pub(super) terms: Terms,
     pub(super) queues: Queues,
+    /// What the queues are made for.
+    pub(super) config: BlkConfig,
     /// The serial number of the disk.
     pub(super) serial: String,
     /// How long to try; `None`: for ever. Zero: not at all.
@@ -348,7 +352,8 @@ impl Work {
             self.shared.news.tell(Event::WritesLost);
         }
         let is_news = link.config.limits(true).is_ok_and(|limits| device.resize(limits.capacity_bytes));
-        if !device.resume(service.parts, &payload) {
+        let lanes = lane::lanes(service.parts, self.plan.config, service::PAYLOAD_ADDRESS);
+        if !device.resume(lanes, &payload) {
             return Err(Error::device(format!("{name} is not waited for any more")));
         }
         self.link = link;
@@ -364,7 +369,7 @@ impl Work {
     fn judge(&self, link: &Link) -> Result<(), Error> {
         let facts = &self.shared.device.facts;
         let other = |reason: String| other_disk(&facts.name, &reason);
-        link.config.replaces(&facts.config, &self.shared.device.limits()).map_err(other)?;
+        link.config.replaces(&self.plan.config, &self.shared.device.limits()).map_err(other)?;
         if link.queues < self.plan.queues.count {
             return Err(other(format!("it has {} queues, not {}", link.queues, self.plan.queues.count)));
         }

@@ -8,8 +8,8 @@ use super::link::{GivenQueue, Link, Memory};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::MemoryFile;
-use crate::virtio::device::Parts;
 use crate::virtio::kick::Kick;
+use crate::virtio::lane::Parts;
 use crate::virtio::rings::{Queues, Rings, new_event};
 use crate::virtio::spec::feature;
 

@@ -8,6 +8,9 @@ use super::NAME;
 use super::control::Control;
 use super::open::Node;
 use super::transport::VdpaTransport;
+use crate::device::keeper::Keeper;
+use crate::device::service::{Service, View};
+use crate::device::state::{Device, Facts};
 use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -15,13 +18,12 @@ use crate::mem::Region;
 use crate::property::{Settings, Value};
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
-use crate::virtio::device::{Device, Facts};
-use crate::virtio::keeper::Keeper;
 use crate::virtio::kick::Kick;
+use crate::virtio::lane;
 use crate::virtio::properties::{self, Offer};
 use crate::virtio::rings::{self, Queues, Rings, new_event};
-use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
+use crate::virtio::view::BlkView;
 
 /// What this driver makes use of. Not RING_PACKED: the base of such a ring has 32 bits, and the crate's call takes 16.
 const FEATURES: u64 = properties::FEATURES | feature::ACCESS_PLATFORM;
@@ -63,13 +65,13 @@ impl VdpaConnected {
         Ok(VdpaConnected { control, name, path, fd, offer, limits, request_timeout })
     }
 
-    fn view(&self, queues: Queues, serial: &str) -> View {
+    fn view(&self, queues: Queues, serial: &str) -> BlkView {
         let own = vec![
             ("path", Value::Text(self.path.clone())),
             ("fd", Value::Int(self.fd.into())),
             ("request-timeout", Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs()))),
         ];
-        View { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
+        BlkView { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
     }
 }
 
@@ -108,19 +110,21 @@ impl Connected for VdpaConnected {
         let memories = vec![(rings_address, Rings::len_bytes(queues)), (payload_address, region.len_bytes())];
         let facts = Facts {
             name: name.clone(),
-            config,
             limits,
-            payload_address,
+            native_fua: false,
+            resends_max: u32::MAX,
+            is_mended: false,
             request_timeout: self.request_timeout,
         };
+        let lanes = lane::lanes(parts, config, payload_address);
         let region = Arc::new(region);
         let no_watch = |cause| Error::system(format!("watch {name}"), &cause);
-        let device = Arc::new(Device::new(facts, region, parts).map_err(no_watch)?);
+        let device = Arc::new(Device::new(facts, region, lanes).map_err(no_watch)?);
         let changed = EventFd::new().map_err(no_watch)?;
         // A device that cannot tell changes has none.
         let _ = self.control.watch_config(&changed);
-        let transport = VdpaTransport { control: self.control, memories };
-        let keeper = Keeper::start(device.clone(), transport, features, changed).map_err(no_watch)?;
-        Ok(Arc::new(BlkService::new(keeper, device, view)))
+        let transport = VdpaTransport { control: self.control, features, memories };
+        let keeper = Keeper::start(device.clone(), transport, changed).map_err(no_watch)?;
+        Ok(Arc::new(Service::new(keeper, device, view)))
     }
 }

@@ -1,20 +1,23 @@
 //! What the keeper's thread does for a vhost-vdpa device.
 
 use super::control::Control;
+use crate::device::keeper::Transport;
 use crate::error::Error;
-use crate::virtio::config::CONFIG_BYTES;
-use crate::virtio::keeper::Transport;
+use crate::virtio::config::BlkConfig;
 use crate::virtio::spec::device_status;
 
 /// A device that runs, and where it sees memory: addresses and lengths.
 pub(super) struct VdpaTransport {
     pub(super) control: Control,
+    /// What was negotiated.
+    pub(super) features: u64,
     pub(super) memories: Vec<(u64, usize)>,
 }
 
 impl Transport for VdpaTransport {
-    fn config(&self) -> Result<([u8; CONFIG_BYTES], usize), Error> {
-        self.control.config()
+    fn capacity_bytes(&self) -> Result<u64, Error> {
+        let (bytes, len) = self.control.config()?;
+        BlkConfig::capacity_bytes(&bytes, len, self.features)
     }
 
     fn fail(&mut self) {

@@ -203,6 +203,19 @@ impl BlkConfig {
         .validate()
     }
 
+    /// The capacity in a space of which the device has `len` bytes.
+    ///
+    /// # Errors
+    /// What the device says cannot be.
+    pub(crate) fn capacity_bytes(
+        bytes: &[u8; CONFIG_BYTES],
+        len: usize,
+        features: u64,
+    ) -> Result<u64, Error> {
+        let config = BlkConfig::decode(bytes, features & features_within(len));
+        config.limits(true).map(|limits| limits.capacity_bytes)
+    }
+
     /// Whether a device with this configuration can take the place of one with `old`, whose capacity was `limits`'.
     ///
     /// # Errors

@@ -12,8 +12,9 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::memory::{DESCRIPTOR_BYTES, Descriptor, QueueMemory};
-use super::ring::{Buffer, Lie, Ring, Used, is_wanted};
+use super::ring::{Buffer, Ring, Used, is_wanted};
 use super::spec::packed;
+use crate::device::lane::Lie;
 
 /// Both marks of a descriptor.
 const MARKS: u16 = packed::DESC_AVAIL | packed::DESC_USED;

@@ -3,6 +3,7 @@
 use super::memory::{Format, QueueMemory};
 use super::packed::PackedRing;
 use super::split::SplitRing;
+use crate::device::lane::Lie;
 
 /// A piece of memory in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +24,6 @@ pub(crate) struct Used {
     /// How many bytes of it the device says to have written; at most as many as it may write.
     pub(crate) written: u32,
 }
-
-/// The device said what cannot be: the ring is beyond use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Lie(pub(crate) String);
 
 /// One ring. A *slot* is a chain's place: its number is the chain's name on both sides of the ring.
 pub(crate) trait Ring {

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::device::Parts;
 use super::kick::Kick;
+use super::lane::Parts;
 use super::memory::{Layout, QueueMemory};
 use super::ring::{Buffer, new_ring};
 use super::serial;
@@ -115,7 +115,7 @@ impl Rings {
                         call.reset();
                     }
                 }
-                Err(lie) => return Err(Error::device(format!("{name} broke the rules of the ring: {lie}"))),
+                Err(lie) => return Err(Error::device(format!("{name} broke the rules of its queue: {lie}"))),
             }
         }
         let seconds = started.elapsed().as_secs().max(1);

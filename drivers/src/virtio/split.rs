@@ -6,8 +6,9 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::memory::{DESCRIPTOR_BYTES, Descriptor, QueueMemory};
-use super::ring::{Buffer, Lie, Ring, Used, is_wanted};
+use super::ring::{Buffer, Ring, Used, is_wanted};
 use super::spec::split;
+use crate::device::lane::Lie;
 
 /// Words of the driver and device areas before their rings.
 const FLAGS: usize = 0;

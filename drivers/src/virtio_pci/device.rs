@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use super::control::Control;
 use super::transport::PciTransport;
 use super::{NAME, Patience};
+use crate::device::keeper::Keeper;
+use crate::device::service::{Service, View};
+use crate::device::state::{Device, Facts};
 use crate::driver::{Connected, StartOptions, Started};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -14,12 +17,11 @@ use crate::pci::Function;
 use crate::property::{Settings, Value};
 use crate::sys::eventfd::EventFd;
 use crate::virtio::config::{self, BlkConfig};
-use crate::virtio::device::{Device, Facts, Parts};
-use crate::virtio::keeper::Keeper;
+use crate::virtio::lane::{self, Parts};
 use crate::virtio::properties::{self, Offer};
 use crate::virtio::rings::{self, Queues, Rings};
-use crate::virtio::service::{BlkService, View};
 use crate::virtio::spec::feature;
+use crate::virtio::view::BlkView;
 
 /// What this driver makes use of.
 const FEATURES: u64 =
@@ -68,12 +70,12 @@ impl PciConnected {
         Ok(PciConnected { control, path, offer, limits, vectors, request_timeout, patience })
     }
 
-    fn view(&self, queues: Queues, serial: &str) -> View {
+    fn view(&self, queues: Queues, serial: &str) -> BlkView {
         let own = vec![
             ("path", Value::Text(self.path.clone())),
             ("request-timeout", Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs()))),
         ];
-        View { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
+        BlkView { driver: NAME, own, offer: self.offer, queues, serial: serial.to_owned() }
     }
 
     /// Queues by the properties. A device that cannot tell apart who is called is polled.
@@ -161,10 +163,18 @@ impl Connected for PciConnected {
         let serial = rings.ask_serial(&mut parts[0], None, &name, Instant::now() + self.patience.answer)?;
         let view = self.view(queues, &serial);
         let request_timeout = self.request_timeout;
-        let facts = Facts { name: name.clone(), config, limits, payload_address, request_timeout };
-        let device = Arc::new(Device::new(facts, Arc::new(region), parts).map_err(no_watch)?);
-        let transport = PciTransport::new(self.control, self.vectors > 0).map_err(no_watch)?;
-        let keeper = Keeper::start(device.clone(), transport, features, changed).map_err(no_watch)?;
-        Ok(Arc::new(BlkService::new(keeper, device, view)))
+        let facts = Facts {
+            name: name.clone(),
+            limits,
+            native_fua: false,
+            resends_max: u32::MAX,
+            is_mended: false,
+            request_timeout,
+        };
+        let lanes = lane::lanes(parts, config, payload_address);
+        let device = Arc::new(Device::new(facts, Arc::new(region), lanes).map_err(no_watch)?);
+        let transport = PciTransport::new(self.control, features, self.vectors > 0).map_err(no_watch)?;
+        let keeper = Keeper::start(device.clone(), transport, changed).map_err(no_watch)?;
+        Ok(Arc::new(Service::new(keeper, device, view)))
     }
 }

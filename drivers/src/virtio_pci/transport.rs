@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::control::Control;
+use crate::device::keeper::{Transport, Trouble};
 use crate::error::Error;
 use crate::sys::eventfd::EventFd;
-use crate::virtio::config::CONFIG_BYTES;
-use crate::virtio::keeper::Transport;
+use crate::virtio::config::BlkConfig;
 use crate::virtio::spec::device_status;
 
 /// How often to look at a device that has no interrupt to tell of changes.
@@ -16,6 +16,8 @@ const PACE: Duration = Duration::from_secs(1);
 /// A device that runs.
 pub(super) struct PciTransport {
     control: Control,
+    /// What was negotiated.
+    features: u64,
     /// Signalled when the system wants the device back.
     wanted: EventFd,
     /// Signalled when the system tells of an error of the bus.
@@ -27,29 +29,32 @@ pub(super) struct PciTransport {
 impl PciTransport {
     /// # Errors
     /// No descriptors left.
-    pub(super) fn new(control: Control, tells_changes: bool) -> std::io::Result<PciTransport> {
+    pub(super) fn new(control: Control, features: u64, tells_changes: bool) -> std::io::Result<PciTransport> {
         let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
         control.function().watch(&wanted, &broken);
-        Ok(PciTransport { control, wanted, broken, tells_changes })
+        Ok(PciTransport { control, features, wanted, broken, tells_changes })
     }
 }
 
 impl Transport for PciTransport {
-    fn config(&self) -> Result<([u8; CONFIG_BYTES], usize), Error> {
-        self.control.config()
+    fn capacity_bytes(&self) -> Result<u64, Error> {
+        let (bytes, len) = self.control.config()?;
+        BlkConfig::capacity_bytes(&bytes, len, self.features)
     }
 
-    fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<Trouble> {
         if self.wanted.take() > 0 {
-            return Some("is wanted back by the system: it is removed, or gets another driver".into());
+            return Some(Trouble::Gone(
+                "is wanted back by the system: it is removed, or gets another driver".into(),
+            ));
         }
         if self.broken.take() > 0 {
-            return Some("had an error on the bus that it does not recover from".into());
+            return Some(Trouble::Gone("had an error on the bus that it does not recover from".into()));
         }
         match self.control.status() {
-            None => Some("does not answer any more".into()),
+            None => Some(Trouble::Gone("does not answer any more".into())),
             Some(status) if status & device_status::NEEDS_RESET != 0 => {
-                Some("says that it is in an error state and needs a reset".into())
+                Some(Trouble::Gone("says that it is in an error state and needs a reset".into()))
             }
             Some(_) => None,
         }

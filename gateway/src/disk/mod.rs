@@ -228,7 +228,11 @@ impl Disk {
 
     /// Whether a turn would do nothing.
     pub(crate) fn is_idle(&self) -> bool {
-        self.todo.is_empty() && self.deliveries.is_empty() && self.runnable.is_empty() && !self.is_waiting()
+        self.todo.is_empty()
+            && self.deliveries.is_empty()
+            && self.runnable.is_empty()
+            && !self.is_waiting()
+            && !self.queue.has_news()
     }
 
     /// Whether completions are on their way.

@@ -1,4 +1,4 @@
-//! [`BlkQueue`]: one queue of a virtio block device.
+//! [`DeviceQueue`]: the requests of one worker on a lane of a device.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bell::Bell;
-use super::device::{Device, Facts, Parts, Step};
-use super::memory::QueueMemory;
-use super::ring::{Buffer, Lie, Used};
-use super::spec::{SECTOR_BYTES, request, status};
+use super::lane::{Ended, Errand, Lane, Lie, Verdict};
+use super::state::{Device, Step};
 use crate::error::Errno;
 use crate::mem::Lease;
 use crate::queue::{Queue, QueueDead};
@@ -23,6 +21,9 @@ use crate::sys::poll;
 /// Most completions of one `reap`, so that a fast device does not keep its worker from everything else.
 const REAP_BOUND: usize = 256;
 
+/// How often a device may ask for another try of one request.
+const TRIES_MAX: u32 = 5;
+
 /// How long a queue that is dropped waits for what is with the device.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(10);
 
@@ -31,6 +32,27 @@ const LONGEST_FAREWELL: Duration = Duration::from_secs(10);
 struct Entry {
     request: Request,
     stage: Stage,
+    /// How often the device asked for another try.
+    tries: u32,
+    /// Pauses before those tries, in all.
+    paused: Duration,
+    /// How often it was sent to another device, or to the same one after a reset.
+    resends: u32,
+}
+
+impl Entry {
+    /// Whether a device that asks for another try after a pause gets it. A pause that would let a request wait longer
+    /// than a device may end nothing is not begun.
+    fn may_try_again(&self, after: Duration, most: Option<Duration>) -> bool {
+        self.tries < TRIES_MAX && most.is_none_or(|most| self.paused.saturating_add(after) <= most)
+    }
+
+    fn errand(&self) -> Errand<'_> {
+        match self.stage {
+            Stage::Itself => Errand::Request(&self.request),
+            Stage::Flush(_) => Errand::Flush,
+        }
+    }
 }
 
 /// What of a request is with the device.
@@ -45,24 +67,24 @@ enum Stage {
 /// What the queue and its device said to each other.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Chains that the device has used.
-    chains: u64,
+    /// Errands that the device has ended.
+    ended: u64,
     /// How often the device was told of new ones.
     kicks: u64,
-    /// How often it told of used ones.
+    /// How often it told of ended ones.
     calls: u64,
 }
 
 /// How the queue reaches the device.
 enum Tie {
-    Running(Parts),
+    Running(Box<dyn Lane>),
     /// Requests wait until there is a device again.
     Suspended,
     Dead(QueueDead),
 }
 
 /// One queue.
-pub(crate) struct BlkQueue {
+pub(crate) struct DeviceQueue {
     device: Arc<Device>,
     index: usize,
     tie: Tie,
@@ -77,8 +99,8 @@ pub(crate) struct BlkQueue {
     ready: Vec<Completion>,
     /// Memory of requests that ended although the device may still write there.
     withheld: Vec<Lease>,
-    /// Memory for the chain of one request.
-    chain: Vec<Buffer>,
+    /// What is to be tried again, and when.
+    later: Vec<(Instant, Key)>,
     armed: bool,
     /// When the device last ended a request, or was given one while it had none; kept where that has a bound.
     progress: Option<Instant>,
@@ -88,7 +110,7 @@ pub(crate) struct BlkQueue {
     _link: Arc<dyn Any + Send + Sync>,
 }
 
-impl BlkQueue {
+impl DeviceQueue {
     /// Queue `index` of the device, which nobody else has.
     ///
     /// # Errors
@@ -97,8 +119,8 @@ impl BlkQueue {
         device: Arc<Device>,
         index: usize,
         link: Arc<dyn Any + Send + Sync>,
-    ) -> io::Result<BlkQueue> {
-        let mut queue = BlkQueue {
+    ) -> io::Result<DeviceQueue> {
+        let mut queue = DeviceQueue {
             index,
             tie: Tie::Suspended,
             bell: Bell::new(device.notice(index))?,
@@ -108,7 +130,7 @@ impl BlkQueue {
             slots: Slots::new(device.slots.into()),
             ready: Vec::new(),
             withheld: Vec::new(),
-            chain: Vec::new(),
+            later: Vec::new(),
             armed: false,
             progress: None,
             told_unanswered: false,
@@ -123,64 +145,62 @@ impl BlkQueue {
     /// Takes a request that has been checked. There is a slot for it.
     fn start(&mut self, request: Request) {
         let is_flush = matches!(request.operation, Operation::Flush);
-        let flush_is_nothing = is_flush && !self.device.facts.config.can_flush();
+        let flush_is_nothing = is_flush && !self.device.facts.limits.flush_needed;
         let is_empty = request.len == 0 && !is_flush;
         if flush_is_nothing || is_empty {
             return self.ready.push(request.complete(Ok(Outcome::Done)));
         }
         let stage = first_stage(&request, &self.device);
-        if let Ok(key) = self.slots.insert(Entry { request, stage }) {
+        if let Ok(key) =
+            self.slots.insert(Entry { request, stage, tries: 0, paused: Duration::ZERO, resends: 0 })
+        {
             self.send(key);
         }
     }
 
-    /// Puts the chain for what a slot holds into the ring, if there is one.
+    /// Sends what a slot holds, if there is a device.
     fn send(&mut self, key: Key) {
-        let (Tie::Running(parts), Some(entry)) = (&mut self.tie, self.slots.get_mut(key)) else { return };
-        // There are no more slots than a `u16` counts.
-        let slot = key.index() as u16;
-        self.chain.clear();
-        build(&mut self.chain, &parts.memory, slot, entry, &self.device.facts);
-        parts.ring.add(slot, &self.chain);
+        if let (Tie::Running(lane), Some(entry)) = (&mut self.tie, self.slots.get_mut(key)) {
+            // There are no more slots than a `u16` counts.
+            lane.send(key.index() as u16, entry.errand());
+        }
     }
 
-    /// Shows the device what was added.
+    /// Shows the device what was sent.
     fn publish(&mut self) {
-        if let Tie::Running(parts) = &mut self.tie
-            && parts.ring.publish()
+        if let Tie::Running(lane) = &mut self.tie
+            && lane.publish()
         {
-            parts.kick.signal();
             self.counts.kicks += 1;
         }
     }
 
-    /// Takes what the device has used, up to a bound.
+    /// Takes what the device has ended, up to a bound.
     ///
     /// # Errors
     /// What the device says is impossible.
-    fn take_used(&mut self, done: &mut Vec<Completion>) -> Result<(), Lie> {
+    fn take_ended(&mut self, done: &mut Vec<Completion>) -> Result<(), Lie> {
         for _ in 0..REAP_BOUND {
-            let Tie::Running(parts) = &mut self.tie else { break };
-            let Some(used) = parts.ring.next_used()? else { break };
-            let status = parts.memory.load_status(used.slot);
-            self.counts.chains += 1;
-            done.extend(self.ended(used, status));
+            let Tie::Running(lane) = &mut self.tie else { break };
+            let Some(ended) = lane.next_ended()? else { break };
+            self.counts.ended += 1;
+            done.extend(self.judge(ended));
         }
         self.publish();
         Ok(())
     }
 
-    /// Judges a chain that the device has used. Nothing comes of it when the request has another stage.
-    fn ended(&mut self, used: Used, status: u8) -> Option<Completion> {
-        let key = self.slots.key_at(used.slot.into())?;
+    /// Judges what the device has ended. Nothing comes of it when the request has another stage, or is tried again.
+    fn judge(&mut self, ended: Ended) -> Option<Completion> {
+        let key = self.slots.key_at(ended.slot.into())?;
         let entry = self.slots.get_mut(key)?;
-        let result = match status {
+        let result = match ended.verdict {
             // A device that has written less left somebody else's data in the lease.
-            status::OK if is_short(entry, used.written) => {
+            Verdict::Done { written: Some(written) } if is_short(entry, written) => {
                 self.tell_unanswered("says that a read succeeded, but has not written all of it");
                 Err(Errno::IO)
             }
-            status::OK => match next_stage(entry, &self.device, self.connection) {
+            Verdict::Done { .. } => match next_stage(entry, &self.device, self.connection) {
                 Some(stage) => {
                     entry.stage = stage;
                     self.send(key);
@@ -188,24 +208,51 @@ impl BlkQueue {
                 }
                 None => Ok(Outcome::Done),
             },
-            status::UNSUPPORTED => Err(Errno::NOT_SUPPORTED),
-            status::UNANSWERED => {
+            Verdict::Again { after, .. } if entry.may_try_again(after, self.device.facts.request_timeout) => {
+                entry.tries += 1;
+                entry.paused += after;
+                match after {
+                    Duration::ZERO => self.send(key),
+                    after => self.later.push((Instant::now() + after, key)),
+                }
+                return None;
+            }
+            Verdict::Failed(errno) | Verdict::Again { errno, .. } => Err(errno),
+            Verdict::Unanswered => {
                 self.tell_unanswered("ended a request without a status");
                 Err(Errno::IO)
             }
-            _ => Err(Errno::IO),
         };
         Some(self.slots.remove(key)?.request.complete(result))
+    }
+
+    /// Sends what is to be tried again and has waited long enough. Whoever drives a queue that holds requests looks at
+    /// it every second at least, so nothing waits much longer than it has to.
+    fn send_later(&mut self) {
+        if self.later.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(when, _)| *when <= now);
+        self.later = later;
+        for (_, key) in Vec::<(Instant, Key)>::into_iter(due) {
+            self.send(key);
+        }
+        self.publish();
     }
 
     /// Gives a device up that has ended nothing for too long.
     fn watch_progress(&mut self, has_ended: bool) {
         let Some(most) = self.device.facts.request_timeout else { return };
         match self.progress {
-            _ if self.slots.len() == 0 || !matches!(self.tie, Tie::Running(_)) => self.progress = None,
+            // What waits for another try is not with the device.
+            _ if self.slots.len() == self.later.len() || !matches!(self.tie, Tie::Running(_)) => {
+                self.progress = None;
+            }
             Some(since) if !has_ended && since.elapsed() > most => {
                 let (name, seconds) = (&self.device.facts.name, most.as_secs());
-                self.device.die(&format!("{name} has ended no request for {seconds} s"));
+                self.progress = None;
+                self.device.complain(&format!("{name} has ended no request for {seconds} s"));
             }
             Some(_) if !has_ended => {}
             Some(_) | None => self.progress = Some(Instant::now()),
@@ -225,19 +272,21 @@ impl BlkQueue {
         }
         // What the device had used before it went is taken first. If that is not as it should be, it is sent again.
         let mut done = Vec::new();
-        let _ = self.take_used(&mut done);
+        let _ = self.take_ended(&mut done);
         self.ready.append(&mut done);
         let order = self.device.order(self.index);
         (self.seen, self.connection) = (order.version, order.connection);
-        self.tie = Tie::Suspended;
-        // An eventfd that is watched can always be given up.
-        let _ = self.bell.listen_to(None);
+        self.leave(Tie::Suspended);
         if let Err(cause) = self.move_payload(&order.payload) {
             let reason = format!("no memory for going on without {}: {cause}", self.device.facts.name);
+            if let Step::Run(lane) = order.step {
+                drop(lane);
+                self.device.give_back();
+            }
             return self.fail(reason, Memory::Theirs);
         }
         match order.step {
-            Step::Run(parts) => self.run(parts),
+            Step::Run(lane) => self.run(lane),
             Step::Wait => {}
             Step::Fail(reason) => {
                 self.fail(reason, if order.is_ours { Memory::Ours } else { Memory::Theirs })
@@ -255,18 +304,25 @@ impl BlkQueue {
     }
 
     /// Goes on with a device that knows nothing of what is in flight: all of it is sent, from the first stage on.
-    fn run(&mut self, parts: Parts) {
-        if let Err(cause) = self.bell.listen_to(parts.call.clone()) {
+    fn run(&mut self, lane: Box<dyn Lane>) {
+        let listens = self.bell.listen_to(lane.call().cloned());
+        self.tie = Tie::Running(lane);
+        self.armed = false;
+        if let Err(cause) = listens {
             let reason = format!("cannot wait for {}: {cause}", self.device.facts.name);
             return self.fail(reason, Memory::Theirs);
         }
-        self.tie = Tie::Running(parts);
-        self.armed = false;
+        self.later.clear();
         for key in self.slots.keys() {
-            if let Some(entry) = self.slots.get_mut(key) {
+            let Some(entry) = self.slots.get_mut(key) else { continue };
+            if entry.resends < self.device.facts.resends_max {
+                entry.resends += 1;
                 entry.stage = first_stage(&entry.request, &self.device);
+                self.send(key);
+            } else if let Some(entry) = self.slots.remove(key) {
+                // The device that had it is gone for good, and its memory with it.
+                self.ready.push(entry.request.complete(Err(Errno::IO)));
             }
-            self.send(key);
         }
         self.publish();
     }
@@ -284,9 +340,30 @@ impl BlkQueue {
             };
             self.ready.push(request.complete(Err(Errno::IO)));
         }
+        self.leave(Tie::Dead(QueueDead { reason }));
+    }
+
+    /// Drops the lane, if there is one.
+    fn leave(&mut self, tie: Tie) {
         // An eventfd that is watched can always be given up.
         let _ = self.bell.listen_to(None);
-        self.tie = Tie::Dead(QueueDead { reason });
+        if let Tie::Running(lane) = std::mem::replace(&mut self.tie, tie) {
+            drop(lane);
+            self.device.give_back();
+        }
+    }
+
+    /// The device did what it must not do.
+    fn accuse(&mut self, lie: &Lie) {
+        let name = &self.device.facts.name;
+        tracing::error!("{name} is not to be trusted: {lie}");
+        let reason = format!("{name} broke the rules of its queue: {lie}");
+        if self.device.facts.is_mended {
+            self.leave(Tie::Suspended);
+            self.device.complain(&reason);
+        } else {
+            self.fail(reason, Memory::Theirs);
+        }
     }
 }
 
@@ -311,10 +388,11 @@ fn next_stage(entry: &Entry, device: &Device, connection: u64) -> Option<Stage> 
         (Stage::Flush(epoch), _) => device.durability.flushed(epoch),
         (Stage::Itself, Operation::Write(_) | Operation::WriteZeroes) => {
             // Nobody is told of it before its flush.
-            if entry.request.flags.fua && device.facts.limits.flush_needed {
-                return Some(Stage::Flush(device.durability.begin_flush()));
+            match (entry.request.flags.fua && device.facts.limits.flush_needed, device.facts.native_fua) {
+                (true, false) => return Some(Stage::Flush(device.durability.begin_flush())),
+                (true, true) => {}
+                (false, _) => device.durability.wrote(connection),
             }
-            device.durability.wrote(connection);
         }
         (Stage::Itself, _) => {}
     }
@@ -326,65 +404,7 @@ fn is_short(entry: &Entry, written: u32) -> bool {
     matches!(entry.request.operation, Operation::Read(_)) && u64::from(written) < entry.request.len
 }
 
-/// Writes header, status and range of a request into its slot, and lists the buffers of its chain.
-fn build(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16, entry: &Entry, device: &Facts) {
-    let request = &entry.request;
-    let sector = request.offset / SECTOR_BYTES;
-    if let Stage::Flush(_) = entry.stage {
-        return build_flush(chain, memory, slot);
-    }
-    let kind = match request.operation {
-        Operation::Read(_) => request::IN,
-        Operation::Write(_) => request::OUT,
-        Operation::Discard => request::DISCARD,
-        Operation::WriteZeroes => request::WRITE_ZEROES,
-        Operation::Flush | Operation::BlockStatus => request::FLUSH,
-    };
-    let is_range = matches!(request.operation, Operation::Discard | Operation::WriteZeroes);
-    memory.store_header(slot, kind, if is_range { 0 } else { sector });
-    memory.store_status(slot, status::UNANSWERED);
-    chain.push(Buffer { address: memory.header_address(slot), len: request::HEADER_BYTES, writable: false });
-    match &request.operation {
-        Operation::Read(lease) | Operation::Write(lease) => {
-            let writable = matches!(request.operation, Operation::Read(_));
-            let start = device.payload_address + lease.region_offset() as u64;
-            // A lease is far shorter than 4 GiB, and `Request::check` bounded the length by the lease.
-            push_data(chain, start, request.len as u32, device.config.segment_bytes(), writable);
-        }
-        Operation::Discard | Operation::WriteZeroes => {
-            let unmap = matches!(request.operation, Operation::WriteZeroes)
-                && !request.flags.no_unmap
-                && device.config.may_unmap();
-            let flags = if unmap { request::FLAG_UNMAP } else { 0 };
-            // The limits keep the number of sectors below 2^32.
-            memory.store_range(slot, sector, (request.len / SECTOR_BYTES) as u32, flags);
-            let address = memory.range_address(slot);
-            chain.push(Buffer { address, len: request::RANGE_BYTES, writable: false });
-        }
-        Operation::Flush | Operation::BlockStatus => {}
-    }
-    chain.push(Buffer { address: memory.status_address(slot), len: 1, writable: true });
-}
-
-fn build_flush(chain: &mut Vec<Buffer>, memory: &QueueMemory, slot: u16) {
-    memory.store_header(slot, request::FLUSH, 0);
-    memory.store_status(slot, status::UNANSWERED);
-    chain.push(Buffer { address: memory.header_address(slot), len: request::HEADER_BYTES, writable: false });
-    chain.push(Buffer { address: memory.status_address(slot), len: 1, writable: true });
-}
-
-/// Lists payload in pieces that the device takes; `most` 0 means of any length.
-fn push_data(chain: &mut Vec<Buffer>, start: u64, len: u32, most: u32, writable: bool) {
-    let most = if most == 0 { len } else { most };
-    let mut done = 0;
-    while done < len {
-        let piece = (len - done).min(most);
-        chain.push(Buffer { address: start + u64::from(done), len: piece, writable });
-        done += piece;
-    }
-}
-
-impl Queue for BlkQueue {
+impl Queue for DeviceQueue {
     fn submit(&mut self, todo: &mut VecDeque<Request>) -> Result<(), QueueDead> {
         self.follow();
         if let Tie::Dead(dead) = &self.tie {
@@ -404,17 +424,16 @@ impl Queue for BlkQueue {
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
-        if let (true, Tie::Running(parts)) = (self.armed, &mut self.tie) {
-            parts.ring.disarm();
+        if let (true, Tie::Running(lane)) = (self.armed, &mut self.tie) {
+            lane.disarm();
         }
         self.armed = false;
         done.append(&mut self.ready);
         let before = done.len();
-        if let Err(lie) = self.take_used(done) {
-            tracing::error!("{} is not to be trusted: {lie}", self.device.facts.name);
-            let reason = format!("{} broke the rules of the ring: {lie}", self.device.facts.name);
-            self.fail(reason, Memory::Theirs);
+        if let Err(lie) = self.take_ended(done) {
+            self.accuse(&lie);
         }
+        self.send_later();
         self.watch_progress(done.len() > before);
         self.follow();
         done.append(&mut self.ready);
@@ -422,6 +441,10 @@ impl Queue for BlkQueue {
 
     fn in_flight(&self) -> usize {
         self.slots.len() + self.ready.len()
+    }
+
+    fn has_news(&self) -> bool {
+        self.device.version() != self.seen
     }
 
     fn is_dead(&self) -> bool {
@@ -433,7 +456,7 @@ impl Queue for BlkQueue {
     }
 
     fn arm(&mut self) -> bool {
-        let is_polled = matches!(&self.tie, Tie::Running(parts) if parts.call.is_none());
+        let is_polled = matches!(&self.tie, Tie::Running(lane) if lane.call().is_none());
         if is_polled && self.slots.len() > 0 {
             return true;
         }
@@ -442,18 +465,18 @@ impl Queue for BlkQueue {
         if self.noticed < self.seen {
             self.noticed += self.bell.take_notices();
         }
-        if !self.ready.is_empty() || self.device.version() != self.seen {
+        if !self.ready.is_empty() || self.has_news() {
             return true;
         }
         self.armed = true;
         match &mut self.tie {
-            Tie::Running(parts) if !is_polled => parts.ring.arm(),
+            Tie::Running(lane) if !is_polled => lane.arm(),
             Tie::Running(_) | Tie::Suspended | Tie::Dead(_) => false,
         }
     }
 }
 
-impl Drop for BlkQueue {
+impl Drop for DeviceQueue {
     /// Waits for what is with the device, so that no lease is given back while the device may still use it.
     fn drop(&mut self) {
         let started = Instant::now();
@@ -469,9 +492,13 @@ impl Drop for BlkQueue {
                 let _ = poll::readable(self.bell.as_fd(), 100);
             }
         }
-        if let Tie::Running(_) = self.tie
-            && self.slots.len() > 0
-        {
+        // A device that is being stopped may use its memory until it has.
+        let may_be_used = match self.tie {
+            Tie::Running(_) => true,
+            Tie::Suspended => self.device.facts.is_mended,
+            Tie::Dead(_) => false,
+        };
+        if may_be_used && self.slots.len() > 0 {
             tracing::error!(
                 "{} did not end {} requests; their memory is given up",
                 self.device.facts.name,
@@ -479,9 +506,10 @@ impl Drop for BlkQueue {
             );
             self.fail("the queue was closed".into(), Memory::Theirs);
         }
-        let Counts { chains, kicks, calls } = self.counts;
+        let Counts { ended, kicks, calls } = self.counts;
         let name = &self.device.facts.name;
-        tracing::debug!(chains, kicks, calls, "queue {} of {name} ends", self.index);
+        tracing::debug!(ended, kicks, calls, "queue {} of {name} ends", self.index);
+        self.leave(Tie::Suspended);
         // It stays on loan for ever: the device may still write there.
         self.withheld.drain(..).for_each(std::mem::forget);
     }

@@ -1,19 +1,17 @@
-//! [`BlkService`]: a virtio block device in service, over any transport.
+//! [`Service`]: a device in service, as the caller sees it.
 
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::device::Device;
 use super::news::News;
-use super::properties::Offer;
-use super::queue::BlkQueue;
-use super::rings::Queues;
+use super::queue::DeviceQueue;
+use super::state::Device;
 use crate::driver::{Event, Started};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::mem::Region;
-use crate::property::Value;
+use crate::property::{self, Extra, Value};
 use crate::queue::Queue;
 
 /// What keeps a device in service until it is dropped.
@@ -28,22 +26,51 @@ pub(crate) trait Keep: Any + Send + Sync {
     fn hurry(&self) {}
 }
 
-/// A device in service.
-pub(crate) struct BlkService<K> {
-    keeper: Arc<K>,
-    device: Arc<Device>,
-    view: View,
-    in_use: Mutex<Vec<bool>>,
+/// What the properties of a device are.
+pub(crate) trait View: Send + Sync {
+    /// The value of a property, with the limits as they are now; `None` for a name that the driver does not have.
+    fn property(&self, limits: &Limits, name: &str) -> Option<Value>;
 }
 
-impl<K: Keep> BlkService<K> {
-    pub(crate) fn new(keeper: K, device: Arc<Device>, view: View) -> BlkService<K> {
-        let in_use = Mutex::new(vec![false; device.queues()]);
-        BlkService { keeper: Arc::new(keeper), device, view, in_use }
+/// Properties that are known at the start, and facts.
+pub(crate) struct Listed {
+    /// The driver's own.
+    pub(crate) own: Vec<(&'static str, Value)>,
+    pub(crate) extra: Extra,
+}
+
+impl Listed {
+    /// As [`View::property`].
+    pub(crate) fn value(&self, limits: &Limits, name: &str) -> Option<Value> {
+        match self.own.iter().find(|(own, _)| *own == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => property::fact(name, limits, &self.extra),
+        }
     }
 }
 
-impl<K: Keep> Started for BlkService<K> {
+impl View for Listed {
+    fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
+        self.value(limits, name)
+    }
+}
+
+/// A device in service.
+pub(crate) struct Service<K, V> {
+    keeper: Arc<K>,
+    device: Arc<Device>,
+    view: V,
+    in_use: Mutex<Vec<bool>>,
+}
+
+impl<K: Keep, V: View> Service<K, V> {
+    pub(crate) fn new(keeper: K, device: Arc<Device>, view: V) -> Service<K, V> {
+        let in_use = Mutex::new(vec![false; device.queues()]);
+        Service { keeper: Arc::new(keeper), device, view, in_use }
+    }
+}
+
+impl<K: Keep, V: View + 'static> Started for Service<K, V> {
     fn limits(&self) -> Limits {
         self.device.limits()
     }
@@ -66,7 +93,7 @@ impl<K: Keep> Started for BlkService<K> {
         if in_use.get_mut(index).is_none_or(|in_use| std::mem::replace(in_use, true)) {
             return Err(Error::device(format!("queue {index} of {name} is in use")));
         }
-        let queue = BlkQueue::new(self.device.clone(), index, self.keeper.clone())
+        let queue = DeviceQueue::new(self.device.clone(), index, self.keeper.clone())
             .map_err(|cause| Error::system(format!("watch a queue of {name}"), &cause))?;
         Ok(Box::new(queue))
     }
@@ -93,25 +120,5 @@ impl<K: Keep> Started for BlkService<K> {
 
     fn next_event(&self) -> Option<Event> {
         self.keeper.news().next()
-    }
-}
-
-/// What properties tell besides the limits.
-pub(crate) struct View {
-    /// The driver's name on the command line.
-    pub(crate) driver: &'static str,
-    /// Properties of the transport, with values that stay.
-    pub(crate) own: Vec<(&'static str, Value)>,
-    pub(crate) offer: Offer,
-    pub(crate) queues: Queues,
-    pub(crate) serial: String,
-}
-
-impl View {
-    pub(crate) fn property(&self, limits: &Limits, name: &str) -> Option<Value> {
-        match self.own.iter().find(|(own, _)| *own == name) {
-            Some((_, value)) => Some(value.clone()),
-            None => self.offer.property(self.driver, limits, self.queues, &self.serial, name),
-        }
     }
 }

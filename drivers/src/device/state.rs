@@ -1,44 +1,36 @@
 //! [`Device`]: what the queues of a device share, and how they learn what has become of it.
 //!
-//! A transport whose device can go and come back (vhost-user) keeps the device's *condition* here. A change raises the
+//! A driver whose device can go and come back keeps the device's *condition* here. A change raises the
 //! version, which every queue looks at whenever it is called, and rings the queues' notices. The queue then follows on
 //! its own thread: it takes what the device had finished, moves its share of the payload memory, and sends what is in
 //! flight to the new device or ends it.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::config::BlkConfig;
 use super::durability::Durability;
-use super::kick::Kick;
-use super::memory::QueueMemory;
-use super::ring::Ring;
+use super::lane::Lane;
 use crate::limits::Limits;
 use crate::mem::Region;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::MemoryFile;
-
-/// What a queue is made of. Made where the device is, used on the thread of the queue.
-pub(crate) struct Parts {
-    pub(crate) ring: Box<dyn Ring + Send>,
-    pub(crate) memory: QueueMemory,
-    /// Tells the device of new chains.
-    pub(crate) kick: Kick,
-    /// The device tells of used chains; `None`: the queue is polled.
-    pub(crate) call: Option<Arc<EventFd>>,
-}
+use crate::sys::poll;
 
 /// What is known of a device before it runs, and stays.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// What messages call it.
     pub(crate) name: String,
-    pub(crate) config: BlkConfig,
     pub(crate) limits: Limits,
-    /// What the device calls the beginning of the payload memory.
-    pub(crate) payload_address: u64,
+    /// The device sees to FUA by itself. Otherwise a flush follows the write.
+    pub(crate) native_fua: bool,
+    /// How often a request may be sent again because the device was gone; what was sent more often ends with EIO.
+    pub(crate) resends_max: u32,
+    /// Something may be done about a device that ends nothing or lies: whoever keeps it listens to complaints.
+    pub(crate) is_mended: bool,
     /// How long the device may end no request before it counts as failed.
     pub(crate) request_timeout: Option<Duration>,
 }
@@ -60,9 +52,17 @@ pub(crate) struct Device {
     notices: Vec<Arc<EventFd>>,
     /// Signalled when nobody waits for the device any more.
     death: EventFd,
+    /// Signalled when a queue has something to complain of.
+    complaint: EventFd,
+    /// Lanes that queues have.
+    lent: AtomicUsize,
+    /// Signalled when a lane was given back.
+    returned: EventFd,
 }
 
 struct State {
+    /// What queues complained of since the device was last taken up.
+    complaint: Option<String>,
     /// Where payloads are to lie.
     payload: Arc<MemoryFile>,
     /// No device has it.
@@ -72,8 +72,8 @@ struct State {
 
 /// How the device is.
 enum Condition {
-    /// It runs; each queue takes its parts once.
-    Running(Vec<Option<Parts>>),
+    /// It runs; each queue takes its lane once.
+    Running(Vec<Option<Box<dyn Lane>>>),
     /// Requests wait for it.
     Suspended,
     /// Requests fail, for this reason.
@@ -81,8 +81,8 @@ enum Condition {
 }
 
 impl Condition {
-    fn running(parts: Vec<Parts>) -> Condition {
-        Condition::Running(parts.into_iter().map(Some).collect())
+    fn running(lanes: Vec<Box<dyn Lane>>) -> Condition {
+        Condition::Running(lanes.into_iter().map(Some).collect())
     }
 }
 
@@ -99,8 +99,8 @@ pub(crate) struct Order {
 
 /// What has become of a queue's device.
 pub(crate) enum Step {
-    /// It runs on these parts.
-    Run(Parts),
+    /// It runs on this lane.
+    Run(Box<dyn Lane>),
     /// Requests wait for it.
     Wait,
     /// Requests fail, for this reason.
@@ -108,26 +108,30 @@ pub(crate) enum Step {
 }
 
 impl Device {
-    /// A device that runs, with the parts of its queues.
+    /// A device that runs, with the lanes of its queues.
     ///
     /// # Errors
     /// No descriptors left.
-    pub(crate) fn new(facts: Facts, region: Arc<Region>, parts: Vec<Parts>) -> io::Result<Device> {
-        let notices = parts.iter().map(|_| EventFd::new().map(Arc::new)).collect::<io::Result<_>>()?;
+    pub(crate) fn new(facts: Facts, region: Arc<Region>, lanes: Vec<Box<dyn Lane>>) -> io::Result<Device> {
+        let notices = lanes.iter().map(|_| EventFd::new().map(Arc::new)).collect::<io::Result<_>>()?;
         Ok(Device {
             capacity_bytes: AtomicU64::new(facts.limits.capacity_bytes),
             reach_bytes: AtomicU64::new(facts.limits.capacity_bytes),
             durability: Durability::new(),
-            slots: parts.iter().map(|parts| parts.ring.slots()).min().unwrap_or(0),
+            slots: lanes.iter().map(|lane| lane.slots()).min().unwrap_or(0),
             // Above what a new queue has seen.
             version: AtomicU64::new(1),
             state: Mutex::new(State {
+                complaint: None,
                 payload: region.file(),
                 is_ours: false,
-                condition: Condition::running(parts),
+                condition: Condition::running(lanes),
             }),
             notices,
             death: EventFd::new()?,
+            complaint: EventFd::new()?,
+            lent: AtomicUsize::new(0),
+            returned: EventFd::new()?,
             region,
             facts,
         })
@@ -164,12 +168,15 @@ impl Device {
         self.notices.len()
     }
 
-    /// What a queue that has seen an older version has to do. Its parts are taken, so it is to ask once per version.
+    /// What a queue that has seen an older version has to do. Its lane is taken, so it is to ask once per version.
     pub(crate) fn order(&self, queue: usize) -> Order {
         let mut state = self.state();
         let step = match &mut state.condition {
-            Condition::Running(parts) => match parts.get_mut(queue).and_then(Option::take) {
-                Some(parts) => Step::Run(parts),
+            Condition::Running(lanes) => match lanes.get_mut(queue).and_then(Option::take) {
+                Some(lane) => {
+                    self.lent.fetch_add(1, Ordering::AcqRel);
+                    Step::Run(lane)
+                }
                 None => Step::Fail(format!("queue {queue} of {} is in use", self.facts.name)),
             },
             Condition::Suspended => Step::Wait,
@@ -195,6 +202,54 @@ impl Device {
         });
     }
 
+    /// The device is to be stopped and taken up again; requests wait, and queues give their lanes back. Until
+    /// [`Device::is_stopped`] it may still use the memory.
+    pub(crate) fn hold(&self) {
+        self.change(|state| state.condition = Condition::Suspended);
+    }
+
+    /// The device is proven to use no memory any more, so what it had is ours.
+    pub(crate) fn is_stopped(&self) {
+        self.state().is_ours = true;
+    }
+
+    /// A queue has dropped its lane.
+    pub(crate) fn give_back(&self) {
+        self.lent.fetch_sub(1, Ordering::AcqRel);
+        self.returned.signal();
+    }
+
+    /// Waits until no queue has a lane. `false`: some still have when the time is over.
+    pub(crate) fn await_lanes(&self, until: Instant) -> bool {
+        while self.lent.load(Ordering::Acquire) > 0 {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
+            // A failure to wait means: look again, and judge by the clock.
+            let _ = poll::first(&[self.returned.as_fd()], Some(left.min(Duration::from_millis(100))));
+            self.returned.reset();
+        }
+        true
+    }
+
+    /// A queue cannot go on with the device as it is. Where nothing can be done about that, the device is dead.
+    pub(crate) fn complain(&self, reason: &str) {
+        if !self.facts.is_mended {
+            return self.die(reason);
+        }
+        self.state().complaint.get_or_insert_with(|| reason.to_owned());
+        self.complaint.signal();
+    }
+
+    /// Readable when a queue complained.
+    pub(crate) fn complaint(&self) -> &EventFd {
+        &self.complaint
+    }
+
+    /// What queues complained of.
+    pub(crate) fn take_complaint(&self) -> Option<String> {
+        self.complaint.reset();
+        self.state().complaint.take()
+    }
+
     /// Memory for the payloads that no device before had. The caller gives it to a device.
     ///
     /// # Errors
@@ -211,14 +266,14 @@ impl Device {
     }
 
     /// A device that has `payload` has taken the place of the one that is gone. Returns whether it was waited for.
-    pub(crate) fn resume(&self, parts: Vec<Parts>, payload: &Arc<MemoryFile>) -> bool {
-        let mut parts = Some(parts);
+    pub(crate) fn resume(&self, lanes: Vec<Box<dyn Lane>>, payload: &Arc<MemoryFile>) -> bool {
+        let mut lanes = Some(lanes);
         self.change(|state| {
             if matches!(state.condition, Condition::Suspended) && Arc::ptr_eq(&state.payload, payload) {
-                state.condition = Condition::running(parts.take().unwrap_or_default());
+                state.condition = Condition::running(lanes.take().unwrap_or_default());
             }
         });
-        parts.is_none()
+        lanes.is_none()
     }
 
     /// Nobody waits for the device any more.
