@@ -58,12 +58,14 @@ pub mod limits;
 pub mod mem;
 mod memory;
 mod null;
+mod opened;
 mod pci;
 pub mod property;
 pub mod queue;
 pub mod request;
 mod slots;
 pub mod sys;
+mod sysfs;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod vhost_user;

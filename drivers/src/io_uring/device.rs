@@ -9,9 +9,8 @@ use io_uring::{IoUring, Probe, opcode};
 
 use super::NAME;
 use super::disk::Disk;
+use super::flights::Flights;
 use super::queue::FileQueue;
-use super::ring::{Flights, Mode, Ring};
-use super::sysfs::BlockAttributes;
 use super::target::Target;
 use crate::driver::{Connected, Opener, StartOptions, Started};
 use crate::error::Error;
@@ -22,6 +21,8 @@ use crate::property::{self, Extra, Settings, Value};
 use crate::queue::Queue;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::Mapping;
+use crate::sys::ring::{Mode, Ring, ring_error};
+use crate::sysfs::BlockAttributes;
 
 /// Threads for discards of devices and for searching holes, for all queues of a disk together.
 const HELPER_THREADS: usize = 4;
@@ -201,19 +202,6 @@ fn supports_poll(disk: &Disk) -> bool {
         ring.read_once(Mapping::memory(c"gateway-probe", block.max(4096) as usize)?, len)
     };
     read().is_ok_and(|result| u32::try_from(result) == Ok(len))
-}
-
-fn ring_error(what: &str, name: &str, cause: &io::Error) -> Error {
-    let error = Error::system(format!("{what} for {name}"), cause);
-    match cause.raw_os_error() {
-        Some(libc::ENOSYS) => error.hint("the kernel is built without io_uring, or a sandbox hides it"),
-        Some(libc::EPERM | libc::EACCES) => error.hint(
-            "io_uring is forbidden here: see sysctl kernel.io_uring_disabled and the sandbox's seccomp rules",
-        ),
-        Some(libc::ENOMEM) => error.hint("raise the limit of locked memory: ulimit -l"),
-        Some(libc::EMFILE | libc::ENFILE) => error.hint("raise the limit of open files: ulimit -n"),
-        _ => error,
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::probe::{self, Holes};
-use super::sysfs::BlockAttributes;
 use super::target::{Kind, Target};
 use crate::driver::Opener;
 use crate::error::Error;
 use crate::limits::{DiscardLimits, Limits, ZeroesLimits};
 use crate::sys::block;
 use crate::sys::file::{self, DirectAlignment};
+use crate::sysfs::BlockAttributes;
 
 /// Longest read or write: the kernel cuts at 2 GiB less a page, whatever the device.
 const MAX_TRANSFER_BYTES: u32 = 1 << 30;

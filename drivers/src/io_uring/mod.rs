@@ -3,10 +3,10 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `open`, `target` | what `path` or `fd` names, opened and identified |
-//! | `probe`, `sysfs` | what it can do |
+//! | `target` | what `path` or `fd` names, identified |
+//! | `probe` | what it can do |
 //! | `disk` | its limits, and what changes about them in service |
-//! | `ring` | rings and the requests in them |
+//! | `flights` | the rings of a queue and the requests in them |
 //! | `inline` | reads and writes that need no ring |
 //! | `extents` | holes |
 //! | `queue` | the queue that puts all of this together |
@@ -14,12 +14,10 @@
 mod device;
 mod disk;
 mod extents;
+mod flights;
 mod inline;
-mod open;
 mod probe;
 mod queue;
-mod ring;
-mod sysfs;
 mod target;
 
 use std::sync::Arc;

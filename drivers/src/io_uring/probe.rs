@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::sysfs::BlockAttributes;
 use super::target::{Kind, Target};
 use crate::error::Error;
 use crate::sys::file::{self, DirectAlignment};
 use crate::sys::{block, mmap::Mapping};
+use crate::sysfs::BlockAttributes;
 
 /// Magic numbers of file systems (`linux/magic.h`) that are known well enough not to be tried out.
 const EXT: i64 = 0xEF53;

@@ -8,8 +8,8 @@ use vm_memory::VolatileSlice;
 
 use super::disk::{Disk, Way};
 use super::extents::{self, Found, KnownData};
+use super::flights::{Flight, Flights, Stage};
 use super::inline::Inline;
-use super::ring::{Flight, Flights, Stage};
 use crate::error::Errno;
 use crate::helpers::{Helpers, Mailbox};
 use crate::queue::{Now, Queue, QueueDead};

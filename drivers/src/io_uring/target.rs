@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use super::open::Opened;
+use super::NAME;
 use crate::driver::{OpenMode, Opener};
 use crate::error::Error;
+use crate::opened::{Advice, Opened};
 use crate::property::Settings;
 use crate::sys::{block, file};
 
@@ -42,7 +43,12 @@ impl Target {
     /// # Errors
     /// Wrong combinations of properties; everything `open(2)` refuses; things that are no file or block device.
     pub(super) fn open(settings: &Settings, opener: &dyn Opener) -> Result<Target, Error> {
-        let opened = Opened::new(settings, opener)?;
+        let advice = Advice {
+            driver: NAME,
+            example: "path=disk.img",
+            missing: "check the path; images are not created",
+        };
+        let opened = Opened::new(advice, settings, opener)?;
         let file = File::from(opened.fd);
         let facts =
             file.metadata().map_err(|cause| Error::system(format!("ask what {} is", opened.name), &cause))?;

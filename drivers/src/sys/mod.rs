@@ -1,4 +1,4 @@
-//! Thin, safe faces of kernel interfaces. All `unsafe` of this crate that is not a ring lives here.
+//! Thin, safe faces of kernel interfaces. Nearly all `unsafe` of this crate lives here.
 
 pub mod block;
 pub mod eventfd;
@@ -6,3 +6,4 @@ pub mod file;
 pub mod mmap;
 pub mod poll;
 pub mod registers;
+pub(crate) mod ring;

@@ -9,40 +9,46 @@ use crate::driver::{OpenMode, Opener};
 /// The attributes below `/sys/dev/block/MAJOR:MINOR` (`Documentation/ABI/stable/sysfs-block` of the kernel).
 ///
 /// A partition has no `queue` folder of its own: its disk's, one level up, holds for it.
-pub(super) struct BlockAttributes<'a> {
+pub(crate) struct BlockAttributes<'a> {
     folder: PathBuf,
     opener: &'a dyn Opener,
 }
 
 impl<'a> BlockAttributes<'a> {
     /// The attributes of device number `device` (`st_rdev` of a block device, `st_dev` of a file).
-    pub(super) fn of(device: u64, opener: &'a dyn Opener) -> BlockAttributes<'a> {
+    pub(crate) fn of(device: u64, opener: &'a dyn Opener) -> BlockAttributes<'a> {
         let (major, minor) = (libc::major(device), libc::minor(device));
         BlockAttributes { folder: PathBuf::from(format!("/sys/dev/block/{major}:{minor}")), opener }
     }
 
+    /// The attributes of the disk of this name, as `nvme0n1`.
+    pub(crate) fn of_disk(name: &Path, opener: &'a dyn Opener) -> BlockAttributes<'a> {
+        BlockAttributes { folder: Path::new("/sys/block").join(name), opener }
+    }
+
     /// An attribute of the request queue; `None` when it is missing, as on file systems without a device.
-    pub(super) fn queue(&self, name: &str) -> Option<String> {
-        self.read(&self.folder.join("queue").join(name))
-            .or_else(|| self.read(&self.folder.join("../queue").join(name)))
+    pub(crate) fn queue(&self, name: &str) -> Option<String> {
+        read(&self.folder.join("queue").join(name), self.opener)
+            .or_else(|| read(&self.folder.join("../queue").join(name), self.opener))
     }
 
     /// A number of the request queue.
-    pub(super) fn queue_number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn queue_number(&self, name: &str) -> Option<u64> {
         self.queue(name)?.parse().ok()
     }
 
     /// A number of the device or partition itself.
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
-        self.read(&self.folder.join(name))?.parse().ok()
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        read(&self.folder.join(name), self.opener)?.parse().ok()
     }
+}
 
-    fn read(&self, path: &Path) -> Option<String> {
-        let mode = OpenMode { write: false, direct: false };
-        let mut text = String::new();
-        File::from(self.opener.open(path, mode).ok()?).take(4096).read_to_string(&mut text).ok()?;
-        Some(text.trim().to_owned())
-    }
+/// An attribute as text, without blanks around it; `None`: there is none.
+pub(crate) fn read(path: &Path, opener: &dyn Opener) -> Option<String> {
+    let mode = OpenMode { write: false, direct: false };
+    let mut text = String::new();
+    File::from(opener.open(path, mode).ok()?).take(4096).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use io_uring::types::{Fixed, FsyncFlags};
 use io_uring::{opcode, squeue};
 
-use super::Ring;
 use crate::mem::{Lease, Region};
 use crate::request::{Operation, Request};
 use crate::slots::{Key, Slots};
+use crate::sys::ring::Ring;
 
 /// Place of the disk's descriptor in the list of registered files.
 const FILE: Fixed = Fixed(0);
@@ -27,7 +27,7 @@ const LONGEST_FAREWELL: Duration = Duration::from_secs(30);
 
 /// Which operation of a request is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Stage {
+pub(super) enum Stage {
     /// A read or write of what is left.
     Transfer,
     /// `fallocate(2)` with this mode.
@@ -40,25 +40,25 @@ pub(in super::super) enum Stage {
 
 /// A request in a slot.
 #[derive(Debug)]
-pub(in super::super) struct Flight {
-    pub(in super::super) request: Request,
-    pub(in super::super) stage: Stage,
+pub(super) struct Flight {
+    pub(super) request: Request,
+    pub(super) stage: Stage,
     /// Bytes transferred so far.
-    pub(in super::super) done: u64,
+    pub(super) done: u64,
     /// How often the kernel asked to try again.
-    pub(in super::super) retries: u32,
+    pub(super) retries: u32,
     /// The device does not take it polled.
-    pub(in super::super) unpollable: bool,
+    pub(super) unpollable: bool,
 }
 
 impl Flight {
-    pub(in super::super) fn new(request: Request, stage: Stage) -> Flight {
+    pub(super) fn new(request: Request, stage: Stage) -> Flight {
         Flight { request, stage, done: 0, retries: 0, unpollable: false }
     }
 }
 
 /// The rings of a queue and the requests in them.
-pub(in super::super) struct Flights {
+pub(super) struct Flights {
     slots: Slots<Flight>,
     normal: Ring,
     poll: Option<Ring>,
@@ -71,12 +71,7 @@ pub(in super::super) struct Flights {
 }
 
 impl Flights {
-    pub(in super::super) fn new(
-        count: u32,
-        normal: Ring,
-        poll: Option<Ring>,
-        region: Arc<Region>,
-    ) -> Flights {
+    pub(super) fn new(count: u32, normal: Ring, poll: Option<Ring>, region: Arc<Region>) -> Flights {
         Flights { slots: Slots::new(count), normal, poll, polled: 0, registered: None, region }
     }
 
@@ -84,50 +79,51 @@ impl Flights {
     ///
     /// # Errors
     /// What the kernel answered. Nothing is registered then, and everything works without.
-    pub(in super::super) fn register_share(&mut self, share: usize) -> io::Result<()> {
-        self.normal.register_share(&self.region, share)?;
-        if let Some(poll) = &self.poll {
-            poll.register_share(&self.region, share)?;
-        }
+    pub(super) fn register_share(&mut self, share: usize) -> io::Result<()> {
         let (offset, len) = self.region.share(share);
+        let memory = self.region.slice(offset, len).ok_or(io::ErrorKind::InvalidInput)?;
+        self.normal.register_buffer(&memory)?;
+        if let Some(poll) = &self.poll {
+            poll.register_buffer(&memory)?;
+        }
         self.registered = Some((offset, offset + len));
         Ok(())
     }
 
-    pub(in super::super) fn normal(&mut self) -> &mut Ring {
+    pub(super) fn normal(&mut self) -> &mut Ring {
         &mut self.normal
     }
 
-    pub(in super::super) fn polls(&self) -> bool {
+    pub(super) fn polls(&self) -> bool {
         self.poll.is_some()
     }
 
-    pub(in super::super) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.slots.is_full()
     }
 
-    pub(in super::super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// Takes a request in. `None` when every slot is taken, which the caller has excluded.
-    pub(in super::super) fn insert(&mut self, flight: Flight) -> Option<Key> {
+    pub(super) fn insert(&mut self, flight: Flight) -> Option<Key> {
         self.slots.insert(flight).ok()
     }
 
-    pub(in super::super) fn get_mut(&mut self, key: Key) -> Option<&mut Flight> {
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Flight> {
         self.slots.get_mut(key)
     }
 
     /// Takes a request out whose terminal completion has been seen.
-    pub(in super::super) fn remove(&mut self, key: Key) -> Option<Flight> {
+    pub(super) fn remove(&mut self, key: Key) -> Option<Flight> {
         self.slots.remove(key)
     }
 
-    /// Queues the next entry of a flight. `direct_until` is [`Disk::direct_until`](super::super::disk::Disk): what
+    /// Queues the next entry of a flight. `direct_until` is [`Disk::direct_until`](super::disk::Disk): what
     /// lies behind it goes by the second descriptor. A flight has at most one entry anywhere, so the submission queues,
     /// which have as many places as there are slots, are never full.
-    pub(in super::super) fn queue(&mut self, key: Key, direct_until: Option<u64>) {
+    pub(super) fn queue(&mut self, key: Key, direct_until: Option<u64>) {
         let registered = self.registered;
         let Some(flight) = self.slots.get_mut(key) else { return };
         let user_data = key.to_u64();
@@ -161,13 +157,13 @@ impl Flights {
     ///
     /// # Errors
     /// When a ring is of no use any more.
-    pub(in super::super) fn submit(&mut self) -> io::Result<()> {
+    pub(super) fn submit(&mut self) -> io::Result<()> {
         self.normal.submit()?;
         self.poll.as_mut().map_or(Ok(()), Ring::submit)
     }
 
     /// The next completion of any ring, as far as it is known without asking the kernel.
-    pub(in super::super) fn next(&mut self) -> Option<(Key, i32)> {
+    pub(super) fn next(&mut self) -> Option<(Key, i32)> {
         if let Some(poll) = &mut self.poll
             && let Some((user_data, result)) = poll.next()
         {
@@ -179,7 +175,7 @@ impl Flights {
     }
 
     /// Asks the kernel for what `next` does not see yet. `false`: there is nothing to ask for.
-    pub(in super::super) fn fetch_deferred(&mut self) -> bool {
+    pub(super) fn fetch_deferred(&mut self) -> bool {
         let deferred = self.normal.has_deferred();
         if deferred {
             self.normal.fetch_deferred();
@@ -188,7 +184,7 @@ impl Flights {
     }
 
     /// Asks the device of the polled ring once.
-    pub(in super::super) fn poll_device(&mut self) {
+    pub(super) fn poll_device(&mut self) {
         if self.polled > 0
             && let Some(poll) = &mut self.poll
         {
@@ -198,7 +194,7 @@ impl Flights {
 
     /// Empties all slots after the rings broke down. Memory that the kernel may still use is given up: the requests
     /// come without their leases, which stay on loan for ever.
-    pub(in super::super) fn abandon(&mut self) -> Vec<Request> {
+    pub(super) fn abandon(&mut self) -> Vec<Request> {
         self.slots.drain().into_iter().map(|flight| flight.request.abandon_lease()).collect()
     }
 
@@ -280,10 +276,10 @@ fn transfer(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Mode;
     use super::*;
     use crate::mem::Pool;
     use crate::request::{RequestFlags, RequestId};
+    use crate::sys::ring::Mode;
 
     #[test]
     fn a_broken_ring_gives_requests_back_and_keeps_their_memory() {

@@ -1,4 +1,4 @@
-//! [`Opened`]: a descriptor, and how it came to be. Whether it is good for a disk is judged by [`super::target`].
+//! [`Opened`]: a descriptor, and how it came to be. Whether it is good for a disk is judged by the driver.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,34 +10,52 @@ use crate::property::Settings;
 use crate::sys::file;
 
 /// What `path` or `fd` gave.
-pub(super) struct Opened {
-    pub(super) fd: OwnedFd,
+pub(crate) struct Opened {
+    pub(crate) fd: OwnedFd,
     /// What messages call it: a quoted path, or a descriptor's number.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The path, if one was given.
-    pub(super) path: Option<String>,
-    pub(super) direct: bool,
-    pub(super) read_only: bool,
+    pub(crate) path: Option<String>,
+    pub(crate) direct: bool,
+    pub(crate) read_only: bool,
+}
+
+/// What messages tell besides the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advice {
+    /// The driver.
+    pub(crate) driver: &'static str,
+    /// What one of its words may be.
+    pub(crate) example: &'static str,
+    /// What to do when there is nothing of that name.
+    pub(crate) missing: &'static str,
 }
 
 impl Opened {
-    /// Opens what the properties name.
+    /// Opens what the properties `path` or `fd` name, as `direct` and `read-only` say.
     ///
     /// # Errors
     /// Wrong combinations of properties, and everything `open(2)` refuses.
-    pub(super) fn new(settings: &Settings, opener: &dyn Opener) -> Result<Opened, Error> {
+    pub(crate) fn new(advice: Advice, settings: &Settings, opener: &dyn Opener) -> Result<Opened, Error> {
+        let Advice { driver, example, .. } = advice;
         match (settings.path("path"), settings.int("fd")) {
-            (Some(path), None) => Opened::from_path(path, settings, opener),
+            (Some(path), None) => Opened::from_path(path, advice, settings, opener),
             (None, Some(fd)) => Opened::from_fd(fd, settings),
             (Some(_), Some(_)) => {
-                Err(Error::usage("driver 'io_uring' got both 'path' and 'fd'").hint("give one of them"))
+                Err(Error::usage(format!("driver '{driver}' got both 'path' and 'fd'"))
+                    .hint("give one of them"))
             }
-            (None, None) => Err(Error::usage("driver 'io_uring' needs the property 'path' or 'fd'")
-                .hint("for example: io_uring path=disk.img")),
+            (None, None) => Err(Error::usage(format!("driver '{driver}' needs the property 'path' or 'fd'"))
+                .hint(format!("for example: {driver} {example}"))),
         }
     }
 
-    fn from_path(path: &Path, settings: &Settings, opener: &dyn Opener) -> Result<Opened, Error> {
+    fn from_path(
+        path: &Path,
+        advice: Advice,
+        settings: &Settings,
+        opener: &dyn Opener,
+    ) -> Result<Opened, Error> {
         let name = format!("'{}'", path.display());
         let direct = settings.bool("direct").unwrap_or(false);
         let wanted = settings.bool("read-only");
@@ -54,7 +72,7 @@ impl Opened {
                 tracing::info!("{name} is served read-only: it cannot be opened for writing: {reason}");
             }
         }
-        let fd = result.map_err(|cause| open_failed(&name, mode, &cause))?;
+        let fd = result.map_err(|cause| open_failed(&name, advice, mode, &cause))?;
         // Older kernels answer EAGAIN on rings to what they cannot do at once, if the file says O_NONBLOCK.
         file::make_blocking(fd.as_fd())
             .map_err(|cause| Error::system(format!("set the flags of {name}"), &cause))?;
@@ -101,11 +119,11 @@ fn write_was_refused(cause: &io::Error) -> bool {
     matches!(cause.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ETXTBSY))
 }
 
-fn open_failed(name: &str, mode: OpenMode, cause: &io::Error) -> Error {
+fn open_failed(name: &str, advice: Advice, mode: OpenMode, cause: &io::Error) -> Error {
     let purpose = if mode.write { "reading and writing" } else { "reading" };
     let error = Error::system(format!("open {name} for {purpose}"), cause);
     match cause.raw_os_error() {
-        Some(libc::ENOENT) => error.hint("check the path; images are not created"),
+        Some(libc::ENOENT) => error.hint(advice.missing),
         Some(libc::EISDIR) => error.hint("give an image file or a block device inside it"),
         Some(libc::ENXIO) => {
             error.hint("it is a socket or a device that is gone; give an image file or a block device")
