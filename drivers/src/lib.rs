@@ -58,6 +58,8 @@ pub mod limits;
 pub mod mem;
 mod memory;
 mod null;
+mod nvme;
+mod nvme_pci;
 mod opened;
 mod pci;
 pub mod property;
@@ -86,6 +88,7 @@ pub static DRIVERS: &[&dyn DriverType] = &[
     &io_uring::IO_URING,
     &memory::MEMORY,
     &null::NULL,
+    &nvme_pci::NVME_PCI,
     &vhost_user::VHOST_USER,
     &vhost_vdpa::VHOST_VDPA,
     &virtio_pci::VIRTIO_PCI,

@@ -7,6 +7,7 @@ use crate::error::Error;
 const VENDOR: usize = 0x00;
 const COMMAND: u64 = 0x04;
 const STATUS: usize = 0x06;
+const CLASS: usize = 0x09;
 const CAPABILITIES: usize = 0x34;
 
 /// In the status register: there is a list of capabilities (section 6.2.3).
@@ -40,6 +41,11 @@ impl ConfigSpace {
     /// Numbers of the vendor and of the device.
     pub(crate) fn id(&self) -> (u16, u16) {
         (self.u16_at(VENDOR), self.u16_at(VENDOR + 2))
+    }
+
+    /// The class of the device: interface, subclass, class (section 6.2.1).
+    pub(crate) fn class(&self) -> [u8; 3] {
+        [self.bytes[CLASS], self.bytes[CLASS + 1], self.bytes[CLASS + 2]]
     }
 
     /// The capabilities: number, and all bytes from there to the end of the space (section 6.7 "Capabilities List").

@@ -64,6 +64,12 @@ pub(crate) trait Function: Send + Sync {
     /// cannot recover from. A system that cannot tell does not.
     fn watch(&self, wanted: &EventFd, broken: &EventFd);
 
+    /// Resets the function, if it can be reset at all.
+    ///
+    /// # Errors
+    /// The device was let go.
+    fn reset(&self) -> Result<(), Error>;
+
     /// Lets go of the device: it reaches no memory any more, registers read as all ones, and another program may have
     /// it. What remains to be done after the first call is nothing.
     fn release(&self);

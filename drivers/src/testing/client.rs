@@ -201,7 +201,7 @@ impl Client {
         let mut bytes = vec![0xa5; len];
         for (at, piece) in self.pieces(len) {
             let lease = self.lease(piece);
-            lease.slice(0, piece).copy_from(&vec![0xa5; piece][..]);
+            lease.slice(0, piece).copy_from(&vec![0xa5_u8; piece][..]);
             let request = self.request(Operation::Read(lease), offset + at as u64, piece as u64, PLAIN);
             let completion = self.run(vec![request]).remove(0);
             completion.result?;

@@ -1,5 +1,6 @@
 //! For tests: the conformance suite every driver must pass, a driver that makes faults, both sides of a virtqueue, a
-//! virtio disk on the PCI bus, and (cargo feature `testing-backend`) a vhost-user back-end.
+//! virtio disk and an NVMe controller on the PCI bus, and (cargo feature `testing-backend`) a vhost-user back-end. For
+//! measurements: a load on a queue by itself, and an NVMe controller that costs next to nothing.
 //!
 //! The suite knows a driver only by the contract of this crate. A driver comes with a [`Fixture`], which makes a fresh
 //! disk of a given size; [`conformance`] runs every check of [`CHECKS`] on it and fails with the names of those that
@@ -7,11 +8,14 @@
 
 #[cfg(feature = "testing-backend")]
 pub mod backend;
+mod bus;
 mod checks;
 pub mod client;
 pub mod device_ring;
 pub mod faulty;
 pub mod feature;
+pub mod load;
+pub mod nvme;
 pub mod pci;
 pub mod ram_disk;
 pub mod random;
@@ -54,6 +58,11 @@ pub trait Fixture: Sync {
     /// Every capacity is a multiple of this.
     fn capacity_unit_bytes(&self) -> u64 {
         1
+    }
+
+    /// Whether there are disks of no bytes.
+    fn can_be_empty(&self) -> bool {
+        true
     }
 
     /// The capacity that every disk has, whatever it was to be: for a device that is there. Checks that need another

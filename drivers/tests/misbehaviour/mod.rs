@@ -52,7 +52,7 @@ fn fails_its_queue(fault: Fault) {
     let (_backend, mut client) = faulty(fault);
     assert_eq!(client.read(0, 4096), Err(Errno::IO));
     let dead = client.queue.submit(&mut VecDeque::new()).unwrap_err();
-    assert!(dead.reason.contains("broke the rules of the ring"), "{dead}");
+    assert!(dead.reason.contains("broke the rules of its queue"), "{dead}");
     assert_eq!(client.queue.in_flight(), 0);
     assert!(client.pool.lent_bytes() > 0, "the device may still write to what it was lent");
 }

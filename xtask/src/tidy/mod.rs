@@ -5,6 +5,7 @@
 mod arrows;
 mod code;
 mod dependencies;
+mod errors;
 mod islands;
 mod places;
 mod shape;
@@ -49,7 +50,8 @@ impl fmt::Display for Finding {
 
 /// Applies every rule.
 fn check(files: &[File]) -> Vec<Finding> {
-    let rules = [arrows::check, dependencies::check, islands::check, places::check, shape::check];
+    let rules =
+        [arrows::check, dependencies::check, errors::check, islands::check, places::check, shape::check];
     rules.iter().flat_map(|rule| rule(files)).collect()
 }
 

@@ -251,6 +251,14 @@ impl Function for VfioFunction {
         }
     }
 
+    fn reset(&self) -> Result<(), Error> {
+        // Whether it worked shows in the device's registers.
+        self.with("reset the function", |open| {
+            open.device.reset();
+            Ok(())
+        })
+    }
+
     fn release(&self) {
         let open = read(&self.open).is_some();
         if !open {

@@ -174,7 +174,8 @@ pub(super) fn read_only(fixture: &dyn Fixture) {
 }
 
 pub(super) fn no_bytes(fixture: &dyn Fixture) {
-    if fixture.capacity_unit_bytes() > 4096 || fixture.fixed_capacity_bytes().is_some() {
+    let is_fixed = fixture.fixed_capacity_bytes().is_some();
+    if fixture.capacity_unit_bytes() > 4096 || is_fixed || !fixture.can_be_empty() {
         return;
     }
     let mut client = Client::new(&fixture.start(Setup { capacity_bytes: 0, ..super::setup(fixture, 1) }), 0);

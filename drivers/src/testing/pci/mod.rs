@@ -3,12 +3,12 @@
 //! | module | is |
 //! |---|---|
 //! | `kind` | what a device is to be, and what it does wrong |
-//! | `space` | its configuration space, with the list of structures |
+//! | `structures` | the list of structures in its configuration space |
 //! | `common` | the common configuration: status, features, queues |
 //! | `config` | the configuration of the disk |
-//! | `dma` | the memory that it reaches |
 //! | `state` | all of that as a device |
-//! | `function` | the device as its driver reaches it |
+//!
+//! What it has in common with other devices lies in the module `bus`.
 //!
 //! It takes the place of `vfio-pci` and what is behind it, so the driver runs as it is. It is strict: what a driver
 //! must not do by the specification is noted ([`PciDevice::violations`]), memory that was not mapped and memory at a
@@ -16,19 +16,18 @@
 
 mod common;
 mod config;
-mod dma;
-mod function;
 mod kind;
-mod space;
+#[cfg(test)]
+mod rules;
 mod state;
+mod structures;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use self::function::{Held, Model};
-use self::state::Presence;
+use self::state::State;
+use super::bus::{Held, Presence, Running};
 use super::ram_disk::RamDisk;
 use crate::driver::Connected;
 use crate::error::Error;
@@ -39,9 +38,8 @@ pub use kind::{Fault, Kind};
 
 /// A disk on the PCI bus. It serves until it is dropped, or its driver lets it go.
 pub struct PciDevice {
-    model: Arc<Model>,
+    running: Running<State>,
     disk: RamDisk,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl PciDevice {
@@ -53,10 +51,7 @@ impl PciDevice {
     pub fn new(kind: Kind) -> PciDevice {
         let read_only = kind.features & super::feature::READ_ONLY != 0;
         let disk = RamDisk::new(kind.capacity_bytes, read_only);
-        let model = Arc::new(Model::new(kind, disk.clone()));
-        let served = model.clone();
-        let thread = thread::Builder::new().name("pci-device".into()).spawn(move || served.serve());
-        PciDevice { model, disk, thread: Some(thread.expect("a test has threads")) }
+        PciDevice { running: Running::start(State::new(kind, disk.clone())), disk }
     }
 
     /// Gives it to the driver. `patience` is how long it may take for a reset, and for the first request.
@@ -64,7 +59,7 @@ impl PciDevice {
     /// # Errors
     /// Those of the driver.
     pub fn connect(&self, settings: &Settings, patience: Duration) -> Result<Box<dyn Connected>, Error> {
-        let function = Arc::new(Held(self.model.clone()));
+        let function = Arc::new(Held(self.running.model.clone()));
         let patience = Patience { reset: patience, answer: patience };
         virtio_pci::connect(settings, function, Path::new("/sys/no-device"), patience)
     }
@@ -72,19 +67,19 @@ impl PciDevice {
     /// What the driver did against the rules.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        self.model.state().violations.iter().map(ToString::to_string).collect()
+        self.running.model.state().bus.violations.iter().map(ToString::to_string).collect()
     }
 
     /// The features that were negotiated.
     #[must_use]
     pub fn features(&self) -> u64 {
-        self.model.state().common.features()
+        self.running.model.state().common.features()
     }
 
     /// Whether the driver has let it go.
     #[must_use]
     pub fn is_released(&self) -> bool {
-        self.model.state().presence == Presence::Released
+        self.running.model.state().bus.presence == Presence::Released
     }
 
     /// Everything on the disk.
@@ -95,50 +90,40 @@ impl PciDevice {
 
     /// Makes the disk longer or shorter, a multiple of 512, and tells the driver that the configuration has changed.
     pub fn resize(&self, capacity_bytes: usize) {
-        self.model.state().resize(capacity_bytes);
+        self.running.model.state().resize(capacity_bytes);
     }
 
     /// Tells another capacity, in sectors, whatever the disk has.
     pub fn tell_sectors(&self, sectors: u64) {
-        self.model.state().tell_sectors(sectors);
+        self.running.model.state().tell_sectors(sectors);
     }
 
     /// It is pulled out: nothing answers any more. Its last interrupt is that its configuration has changed.
     pub fn vanish(&self) {
-        let mut state = self.model.state();
+        let mut state = self.running.model.state();
         state.tell_change();
-        state.presence = Presence::Gone;
+        state.bus.presence = Presence::Gone;
     }
 
     /// It gets into an error state, and tells the driver that the configuration has changed.
     pub fn need_reset(&self) {
-        let mut state = self.model.state();
+        let mut state = self.running.model.state();
         state.common.fail();
         state.tell_change();
     }
 
     /// It tells that the configuration has changed, although it has not.
     pub fn tell_change(&self) {
-        self.model.state().tell_change();
+        self.running.model.state().tell_change();
     }
 
     /// The system wants it back.
     pub fn want_back(&self) {
-        self.model.tell(0);
+        self.running.model.tell(0);
     }
 
     /// The system tells of an error on the bus.
     pub fn break_bus(&self) {
-        self.model.tell(1);
-    }
-}
-
-impl Drop for PciDevice {
-    fn drop(&mut self) {
-        self.model.stop();
-        if let Some(thread) = self.thread.take() {
-            // One that panicked has said so.
-            let _ = thread.join();
-        }
+        self.running.model.tell(1);
     }
 }

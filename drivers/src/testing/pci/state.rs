@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use vmm_sys_util::eventfd::EventFd;
-
 use super::common::{Common, Effect};
 use super::config::Config;
-use super::dma::Dma;
 use super::kind::{Fault, Kind};
-use super::space::{BAR_BYTES, COMMON_AT, COMMON_BYTES, DEVICE_AT, NOTIFY_AT, NOTIFY_MULTIPLIER, Space};
+use super::structures::{
+    self, BAR, BAR_BYTES, COMMON_AT, COMMON_BYTES, DEVICE_AT, NOTIFY_AT, NOTIFY_MULTIPLIER,
+};
+use crate::testing::bus::{Bus, Chip, Presence, Work};
 use crate::testing::device_ring::{
     Chain, DeviceRing, PackedDevice, QueueSetup, SplitDevice, Violation, serve_all,
 };
@@ -17,16 +17,6 @@ use crate::testing::ram_disk::RamDisk;
 
 /// How long a slow device takes for a reset.
 const SLOW_RESET: Duration = Duration::from_millis(100);
-
-/// Whether there is a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
-    Here,
-    /// It was pulled out.
-    Gone,
-    /// The driver let it go.
-    Released,
-}
 
 /// A queue that is served.
 struct Queue {
@@ -38,105 +28,47 @@ struct Queue {
 /// The device.
 pub(super) struct State {
     pub(super) kind: Kind,
-    pub(super) presence: Presence,
-    pub(super) space: Space,
-    pub(super) dma: Dma,
+    pub(super) bus: Bus,
     pub(super) common: Common,
     config: Config,
     disk: RamDisk,
     queues: Vec<Option<Queue>>,
     /// Those that the driver told of.
     kicked: VecDeque<usize>,
-    /// Signalled instead of interrupts.
-    pub(super) events: Vec<EventFd>,
     /// Taken so far.
     requests: u64,
     has_run: bool,
     /// When a reset that was asked for ends.
     reset_ends: Option<Instant>,
-    /// What the driver did against the rules.
-    pub(super) violations: Vec<Violation>,
 }
 
 impl State {
     pub(super) fn new(kind: Kind, disk: RamDisk) -> State {
         State {
             kind,
-            presence: Presence::Here,
-            space: Space::new(&kind),
-            dma: Dma::default(),
+            bus: Bus::new(structures::space(&kind), kind.vectors),
             common: Common::new(kind),
             config: Config::new(&kind),
             disk,
             queues: Vec::new(),
             kicked: VecDeque::new(),
-            events: Vec::new(),
             requests: 0,
             has_run: false,
             reset_ends: None,
-            violations: Vec::new(),
         }
-    }
-
-    /// Notes what is against the rules.
-    pub(super) fn note<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
-        result.map_err(|violation| self.violations.push(violation)).ok()
     }
 
     /// Whether somebody answers at the registers.
     fn answers(&mut self) -> bool {
-        if self.presence != Presence::Here || matches!(self.kind.fault, Fault::NotThere | Fault::NoRegisters)
-        {
-            return false;
-        }
-        if !self.space.has_memory() {
-            self.violations.push(Violation("registers are used before they answer".into()));
-        }
-        self.space.has_memory()
-    }
-
-    /// Reads `width` bytes of registers; ones where nobody answers.
-    pub(super) fn load(&mut self, at: usize, width: usize) -> u32 {
-        if !self.answers() {
-            return u32::MAX;
-        }
-        if self.reset_ends.is_some_and(|end| end <= Instant::now()) {
-            self.reset();
-        }
-        let value = match at {
-            COMMON_AT..COMMON_BYTES => self.common.load(at - COMMON_AT, width),
-            DEVICE_AT..NOTIFY_AT => self.load_config(at - DEVICE_AT, width),
-            _ => Err(Violation(format!("{width} bytes are read at {at:#x} of the registers"))),
-        };
-        self.note(value).unwrap_or(u32::MAX)
+        !matches!(self.kind.fault, Fault::NotThere | Fault::NoRegisters) && self.bus.answers()
     }
 
     fn load_config(&mut self, offset: usize, width: usize) -> Result<u32, Violation> {
         if self.kind.fault == Fault::VanishesWhileRead && self.has_run {
-            self.presence = Presence::Gone;
+            self.bus.presence = Presence::Gone;
             return Ok(u32::MAX);
         }
         self.config.load(offset, width)
-    }
-
-    /// Writes `width` bytes of registers.
-    pub(super) fn store(&mut self, at: usize, width: usize, value: u32) {
-        if !self.answers() {
-            return;
-        }
-        let effect = match at {
-            COMMON_AT..COMMON_BYTES => self.common.store(at - COMMON_AT, width, value),
-            NOTIFY_AT..BAR_BYTES => self.kick(at - NOTIFY_AT, width, value).map(|()| Effect::Nothing),
-            _ => Err(Violation(format!("{width} bytes are written at {at:#x} of the registers"))),
-        };
-        match self.note(effect) {
-            Some(Effect::Run) => self.run(),
-            Some(Effect::Reset) if self.kind.fault == Fault::AnswersLate && self.has_run => {
-                self.reset_ends.get_or_insert(Instant::now() + SLOW_RESET);
-            }
-            Some(Effect::Reset) => self.reset(),
-            Some(Effect::Nothing) | None => {}
-        }
     }
 
     fn kick(&mut self, at: usize, width: usize, queue: u32) -> Result<(), Violation> {
@@ -172,40 +104,35 @@ impl State {
         self.kicked.clear();
         let queues = std::mem::take(&mut self.queues);
         if self.kind.fault == Fault::AnswersLate {
-            self.dma.is_on = self.space.is_master();
+            let _ = self.bus.memory();
             let done = queues.into_iter().flatten().try_for_each(|queue| self.answer(queue));
-            self.note(done);
+            self.bus.note(done);
         }
     }
 
     /// Does what is held.
     fn answer(&self, mut queue: Queue) -> Result<(), Violation> {
         queue.held.iter().try_for_each(|chain| {
-            let written = self.disk.serve(&self.dma, chain)?;
-            queue.ring.push(&self.dma, chain, written)
+            let written = self.disk.serve(&self.bus.dma, chain)?;
+            queue.ring.push(&self.bus.dma, chain, written)
         })
-    }
-
-    /// The driver lets it go: no memory is reached any more.
-    pub(super) fn release(&mut self) {
-        self.presence = Presence::Released;
-        self.queues.clear();
-        self.kicked.clear();
-        self.dma = Dma::default();
     }
 
     /// The next queue that the driver told of.
     pub(super) fn next_kicked(&mut self) -> Option<usize> {
-        self.kicked.pop_front().filter(|_| self.presence == Presence::Here)
+        self.kicked.pop_front().filter(|_| self.bus.presence == Presence::Here)
     }
 
     /// Serves a queue until it is empty. A driver that breaks the rules is not served any more.
     pub(super) fn serve(&mut self, index: usize) {
         let Some(mut queue) = self.queues.get_mut(index).and_then(Option::take) else {
-            return self.violations.push(Violation(format!("queue {index} is told of, and is not enabled")));
+            return self
+                .bus
+                .violations
+                .push(Violation(format!("queue {index} is told of, and is not enabled")));
         };
         let done = self.drain(index, &mut queue);
-        if self.note(done).is_some() {
+        if self.bus.note(done).is_some() {
             self.queues[index] = Some(queue);
         } else {
             self.common.fail();
@@ -213,9 +140,10 @@ impl State {
     }
 
     fn drain(&mut self, index: usize, queue: &mut Queue) -> Result<(), Violation> {
-        self.dma.is_on = self.space.is_master();
+        let _ = self.bus.memory();
         let vector = self.common.queue_vector(index);
-        let State { kind, dma, disk, events, requests, .. } = self;
+        let State { kind, bus, disk, requests, .. } = self;
+        let dma = &bus.dma;
         let Queue { ring, held } = queue;
         serve_all(&mut **ring, dma, |ring, chain| {
             *requests += 1;
@@ -226,7 +154,7 @@ impl State {
             let written = disk.serve(dma, &chain)?;
             ring.push(dma, &chain, written)?;
             if ring.is_call_wanted(dma)? && kind.fault != Fault::NoCalls {
-                call(events, vector);
+                bus.call(vector);
             }
             Ok(())
         })
@@ -234,8 +162,8 @@ impl State {
 
     /// Tells the driver that the configuration has changed, if it may send interrupts.
     pub(super) fn tell_change(&self) {
-        if self.space.is_master() {
-            call(&self.events, self.common.changes_vector());
+        if self.bus.space.is_master() {
+            self.bus.call(self.common.changes_vector());
         }
     }
 
@@ -253,10 +181,70 @@ impl State {
     }
 }
 
-/// Sends an interrupt, if that is one.
-fn call(events: &[EventFd], vector: u16) {
-    if let Some(event) = events.get(usize::from(vector)) {
-        // The only error is a full counter, and then it is readable already.
-        let _ = event.write(1);
+impl Chip for State {
+    const NAME: &'static str = "the PCI device of a test";
+    const BAR: u8 = BAR;
+    const BAR_BYTES: usize = BAR_BYTES;
+
+    fn bus(&mut self) -> &mut Bus {
+        &mut self.bus
+    }
+
+    fn load(&mut self, at: usize, width: usize) -> u32 {
+        if !self.answers() {
+            return u32::MAX;
+        }
+        if self.reset_ends.is_some_and(|end| end <= Instant::now()) {
+            self.reset();
+        }
+        let value = match at {
+            COMMON_AT..COMMON_BYTES => self.common.load(at - COMMON_AT, width),
+            DEVICE_AT..NOTIFY_AT => self.load_config(at - DEVICE_AT, width),
+            _ => Err(Violation(format!("{width} bytes are read at {at:#x} of the registers"))),
+        };
+        self.bus.note(value).unwrap_or(u32::MAX)
+    }
+
+    fn store(&mut self, at: usize, width: usize, value: u32) {
+        if !self.answers() {
+            return;
+        }
+        let effect = match at {
+            COMMON_AT..COMMON_BYTES => self.common.store(at - COMMON_AT, width, value),
+            NOTIFY_AT..BAR_BYTES => self.kick(at - NOTIFY_AT, width, value).map(|()| Effect::Nothing),
+            _ => Err(Violation(format!("{width} bytes are written at {at:#x} of the registers"))),
+        };
+        match self.bus.note(effect) {
+            Some(Effect::Run) => self.run(),
+            Some(Effect::Reset) if self.kind.fault == Fault::AnswersLate && self.has_run => {
+                self.reset_ends.get_or_insert(Instant::now() + SLOW_RESET);
+            }
+            Some(Effect::Reset) => self.reset(),
+            Some(Effect::Nothing) | None => {}
+        }
+    }
+
+    fn work(&mut self) -> Work {
+        match self.next_kicked() {
+            Some(queue) => self.serve(queue),
+            None => return Work::Wait(None),
+        }
+        Work::Done
+    }
+
+    fn released(&mut self) {
+        self.queues.clear();
+        self.kicked.clear();
+    }
+
+    fn reach(&self) -> &'static [(u64, u64)] {
+        match self.kind.fault {
+            Fault::ShortReach => &[(0, (1 << 20) - 1)],
+            _ => &[(0, 0xfedf_ffff), (0xfef0_0000, (1 << 39) - 1)],
+        }
+    }
+
+    fn refuses_maps(&self) -> bool {
+        self.kind.fault == Fault::MapRefused
     }
 }

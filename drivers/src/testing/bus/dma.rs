@@ -12,16 +12,16 @@ const PAGE_BYTES: u64 = 4096;
 /// Memory by the device's addresses. The device holds on to the pages that were there when they were mapped, as the
 /// kernel does for a real one: what others put in their place later it does not see.
 #[derive(Debug, Default)]
-pub(super) struct Dma {
+pub(in crate::testing) struct Dma {
     places: Vec<(u64, Mapping)>,
     /// Bus mastering is on.
-    pub(super) is_on: bool,
+    pub(in crate::testing) is_on: bool,
 }
 
 impl Dma {
     /// # Errors
     /// The memory cannot be mapped a second time.
-    pub(super) fn map(&mut self, address: u64, memory: &Mapping) -> io::Result<()> {
+    pub(in crate::testing) fn map(&mut self, address: u64, memory: &Mapping) -> io::Result<()> {
         self.places.push((address, memory.duplicate()?));
         Ok(())
     }
