@@ -6,13 +6,14 @@
 
 mod knobs;
 pub mod nbd;
+pub mod nvme;
 pub mod rings;
 
 /// A target: reads any bytes, panics if something is wrong.
 pub type Body = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Body); 7] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("nbd_server_handshake", nbd::server_handshake),
     ("nbd_request", nbd::request),
     ("nbd_client_handshake", nbd::client_handshake),
@@ -20,6 +21,7 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("nbd_uri", nbd::uri),
     ("split_ring", rings::split),
     ("packed_ring", rings::packed),
+    ("nvme_controller", nvme::controller),
 ];
 
 /// One first input: target, name, bytes.
@@ -27,5 +29,5 @@ pub type Seed = (&'static str, String, Vec<u8>);
 
 /// The first inputs of all targets; `cargo run --example seeds` writes them.
 pub fn seeds() -> Vec<Seed> {
-    [nbd::seeds::all(), rings::seeds()].concat()
+    [nbd::seeds::all(), nvme::seeds::all(), rings::seeds()].concat()
 }
