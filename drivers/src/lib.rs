@@ -60,6 +60,7 @@ mod memory;
 mod null;
 mod nvme;
 mod nvme_pci;
+mod nvme_uring;
 mod opened;
 mod pci;
 pub mod property;
@@ -88,6 +89,7 @@ pub static DRIVERS: &[&dyn DriverType] = &[
     &io_uring::IO_URING,
     &memory::MEMORY,
     &null::NULL,
+    &nvme_uring::NVME_URING,
     &nvme_pci::NVME_PCI,
     &vhost_user::VHOST_USER,
     &vhost_vdpa::VHOST_VDPA,

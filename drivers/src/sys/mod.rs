@@ -4,6 +4,7 @@ pub mod block;
 pub mod eventfd;
 pub mod file;
 pub mod mmap;
+pub mod nvme;
 pub mod poll;
 pub mod registers;
 pub(crate) mod ring;
