@@ -93,8 +93,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     ensure!(!scenarios.is_empty(), "no scenario has {} in its name; see --list", args.filter.join(" or "));
     let sockets =
         tempfile::Builder::new().prefix("gateway-bench-").tempdir().context("folder for sockets")?;
-    let own_back_end = scenarios.iter().any(|scenario| scenario.backend() == Some(Backend::OwnNull));
-    let plan = plan(args, sockets.path(), own_back_end)?;
+    let plan = plan(args, sockets.path(), &scenarios)?;
     let versions = versions(&plan, &scenarios);
     prepare(&plan, &scenarios)?;
     let file_system = file_system(&plan.file_image);
@@ -145,7 +144,7 @@ fn list() {
     println!("servers: {}", Kind::ALL.map(Kind::slug).join(", "));
 }
 
-fn plan(args: &CompareArgs, sockets: &Path, own_back_end: bool) -> anyhow::Result<Plan> {
+fn plan(args: &CompareArgs, sockets: &Path, scenarios: &[&Scenario]) -> anyhow::Result<Plan> {
     let (rounds, seconds, warm_up) = if args.quick { (3, 0.4, 0.15) } else { (7, 1.0, 0.3) };
     let size_bytes = args.image_size << 20;
     ensure!(size_bytes >= 16 << 20, "--image-size {}: at least 16", args.image_size);
@@ -153,6 +152,7 @@ fn plan(args: &CompareArgs, sockets: &Path, own_back_end: bool) -> anyhow::Resul
     ensure!(rounds > 0, "--runs 0: at least 1");
     let seconds = args.seconds.unwrap_or(seconds);
     let servers = if args.server.is_empty() { Kind::ALL.to_vec() } else { args.server.clone() };
+    let programs = programs(&servers, scenarios);
     let own = std::env::current_exe().context("path of this program")?;
     let disk_folder = match &args.disk_folder {
         Some(folder) => std::path::absolute(folder)?,
@@ -160,11 +160,7 @@ fn plan(args: &CompareArgs, sockets: &Path, own_back_end: bool) -> anyhow::Resul
     };
     let tmpfs = image::tmpfs_folder();
     Ok(Plan {
-        tools: Tools::new(
-            args.gateway.as_deref(),
-            servers.iter().any(|kind| kind.program() == "gateway"),
-            own_back_end,
-        )?,
+        tools: Tools::new(args.gateway.as_deref(), &programs)?,
         rounds,
         patience: args.patience,
         duration: Duration::try_from_secs_f64(seconds).with_context(|| format!("--seconds {seconds}"))?,
@@ -197,22 +193,31 @@ fn prepare(plan: &Plan, scenarios: &[&Scenario]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Program and version of everything that takes part; what is missing is named.
-fn versions(plan: &Plan, scenarios: &[&Scenario]) -> Vec<(String, String)> {
-    let mut programs: Vec<&str> = plan.servers.iter().map(|kind| kind.program()).collect();
+/// The programs that take part.
+fn programs(servers: &[Kind], scenarios: &[&Scenario]) -> Vec<&'static str> {
+    let is_measured =
+        |kind: &Kind| !kind.is_part() || scenarios.iter().any(|scenario| scenario.servers.contains(kind));
+    let measured = servers.iter().filter(|kind| is_measured(kind));
+    let mut programs: Vec<&str> = measured.map(|kind| kind.program()).collect();
     if scenarios.iter().any(|scenario| scenario.client == Client::Fio) {
         programs.push("fio");
     }
     programs.extend(scenarios.iter().filter_map(|scenario| scenario.backend()).map(Backend::program));
     let mut seen = BTreeSet::new();
     programs.retain(|program| seen.insert(*program));
+    programs
+}
+
+/// Program and version of everything that takes part; what is missing is named.
+fn versions(plan: &Plan, scenarios: &[&Scenario]) -> Vec<(String, String)> {
     let version = |program: &str| {
         plan.tools.version(program).unwrap_or_else(|error| {
             warn(format_args!("{program}: {error:#}"));
             format!("missing: {error:#}")
         })
     };
-    programs.into_iter().map(|program| (program.to_owned(), version(program))).collect()
+    let programs = programs(&plan.servers, scenarios).into_iter();
+    programs.map(|program| (program.to_owned(), version(program))).collect()
 }
 
 fn heading(plan: &Plan, versions: &[(String, String)]) -> String {

@@ -68,7 +68,7 @@ pub(crate) fn run(tools: &Tools, server: &Server, job: &Job, folder: &Path) -> a
         seconds,
         iops,
         mb_per_s: iops * f64::from(job.block_bytes) / 1e6,
-        client_us: client_ns as f64 / 1e3 / requests as f64,
+        client_us: Some(client_ns as f64 / 1e3 / requests as f64),
         server_us: Some(spent.server_ns as f64 / 1e3 / requests as f64),
         teamwork: spent.teamwork(requests, seconds),
         others: None,

@@ -42,6 +42,11 @@ pub(crate) enum Target {
         /// That number.
         batch_min: f64,
     },
+    /// Greatest CPU per request of a part of the gateway divided by that of the whole, by the median.
+    Share {
+        /// That share.
+        share_max: f64,
+    },
 }
 
 /// How a row stands to its goal.

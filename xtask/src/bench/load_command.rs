@@ -84,7 +84,9 @@ fn line(outcome: &Outcome) -> String {
     if let Some(server_us) = outcome.server_us {
         line += &format!("  server {server_us:7.2} µs/req");
     }
-    line += &format!("  client {:6.2} µs/req", outcome.client_us);
+    if let Some(client_us) = outcome.client_us {
+        line += &format!("  client {client_us:6.2} µs/req");
+    }
     if let Some(latency) = outcome.latency {
         let us = |ns: u32| f64::from(ns) / 1e3;
         line += &format!("  p50 {:.1} µs  p99 {:.1} µs", us(latency.p50_ns), us(latency.p99_ns));

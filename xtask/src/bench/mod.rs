@@ -3,7 +3,8 @@
 //! Every scenario starts its servers side by side and measures them in turn, round by round; a round gives one ratio
 //! per peer, and medians and ranges of the rounds are reported. Data is in the page cache and its content is
 //! checked. In front of a vhost-user back-end, where there is no content, each run starts back-end and server anew
-//! (`backend`). Only release builds are measured.
+//! (`backend`). A part of the gateway that is measured by itself (`part`) is a row beside the whole, round by round,
+//! too. Only release builds are measured.
 
 mod backend;
 mod compare;
@@ -15,6 +16,7 @@ mod interrupt;
 mod load;
 mod load_command;
 mod observe;
+mod part;
 mod peers;
 mod report;
 mod result;

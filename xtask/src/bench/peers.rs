@@ -1,9 +1,11 @@
-//! Every server of the comparison, with the command line that starts it.
+//! Every server of the comparison, with the command line that starts it; and parts of the gateway that are measured by
+//! themselves, which serve nobody.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::load::Address;
+use super::part;
 
 /// A server program in one configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum Kind {
     QemuNbdBlkio,
     /// qemu-storage-daemon with io_uring.
     QemuStorageDaemon,
+    /// The gateway's NVMe driver alone, see [`super::part`].
+    NvmeDriver,
 }
 
 /// What is served.
@@ -41,7 +45,7 @@ pub(crate) enum Disk {
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Gateway,
         Self::GatewayOneConnection,
         Self::Nbdkit,
@@ -50,7 +54,13 @@ impl Kind {
         Self::QemuNbdUring,
         Self::QemuNbdBlkio,
         Self::QemuStorageDaemon,
+        Self::NvmeDriver,
     ];
+
+    /// Whether this is a part of the gateway alone rather than a server.
+    pub(crate) fn is_part(self) -> bool {
+        self == Self::NvmeDriver
+    }
 
     /// Name of the program.
     pub(crate) fn program(self) -> &'static str {
@@ -59,6 +69,7 @@ impl Kind {
             Self::Nbdkit | Self::NbdkitBlkio => "nbdkit",
             Self::QemuNbd | Self::QemuNbdUring | Self::QemuNbdBlkio => "qemu-nbd",
             Self::QemuStorageDaemon => "qemu-storage-daemon",
+            Self::NvmeDriver => part::PROGRAM,
         }
     }
 
@@ -73,6 +84,7 @@ impl Kind {
             Self::QemuNbdUring => "qemu-nbd-io_uring",
             Self::QemuNbdBlkio => "qemu-nbd-blkio",
             Self::QemuStorageDaemon => "qemu-storage-daemon",
+            Self::NvmeDriver => "nvme-driver",
         }
     }
 
@@ -109,11 +121,13 @@ impl Kind {
             (Self::QemuNbdUring, _) => "qemu-nbd --aio=io_uring",
             (Self::QemuNbdBlkio, _) => "qemu-nbd virtio-blk-vhost-user",
             (Self::QemuStorageDaemon, _) => "qemu-storage-daemon aio=io_uring",
+            (Self::NvmeDriver, _) => "driver nvme-vfio-pci alone, polled",
         };
         name.into()
     }
 
-    /// Arguments that make the program serve `disk` at `address` in the foreground.
+    /// Arguments that make the program serve `disk` at `address` in the foreground; a part serves nothing and takes
+    /// others.
     pub(crate) fn arguments(self, disk: &Disk, address: &Address) -> Vec<String> {
         match self {
             Self::Gateway | Self::GatewayOneConnection => {
@@ -129,6 +143,7 @@ impl Kind {
             Self::QemuNbdUring => qemu_nbd(address, disk, Some("--aio=io_uring")),
             Self::QemuNbdBlkio => qemu_nbd_blkio(address, disk),
             Self::QemuStorageDaemon => qemu_storage_daemon(address, disk),
+            Self::NvmeDriver => Vec::new(),
         }
     }
 }
@@ -233,7 +248,7 @@ mod tests {
         let disk = Disk::File("/images/a".into());
         let unix = Address::Unix("/run/s".into());
         let tcp = Address::Tcp("127.0.0.1".into(), 4711);
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_part()) {
             let line = kind.arguments(&disk, &unix).join(" ");
             assert!(line.contains("/run/s") && line.contains("/images/a"), "{kind}: {line}");
             let line = kind.arguments(&disk, &tcp).join(" ");

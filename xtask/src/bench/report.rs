@@ -38,6 +38,13 @@ pub(crate) fn scenario(result: &ScenarioResult, all: &[ScenarioResult], file_sys
             text += &format!("  !! {}: {problem}\n", row.title);
         }
     }
+    for (row, share) in result.rows.iter().filter_map(|row| Some((row, result.share(row)?))) {
+        text += &format!(
+            "  {}: {} of the gateway's CPU per request, by the CPU time of the thread that drives its queue\n",
+            row.title,
+            ratio(&share)
+        );
+    }
     for row in result.rows.iter().filter(|row| row.bounded_rounds() > 0) {
         let (busy, rounds) = (row.bounded_rounds(), row.runs.len());
         text += &format!(
@@ -107,7 +114,7 @@ fn cells(result: &ScenarioResult, row: &Row, all: &[ScenarioResult]) -> Vec<Stri
             if result.scenario.in_megabytes() { integers(&rate) } else { thousands(&rate) }
         }),
         row.summary(|run| run.server_us).map_or(NONE.into(), |us| cpu(&us)),
-        row.summary(|run| Some(run.client_us)).map_or(NONE.into(), |us| cpu(&us)),
+        row.summary(|run| run.client_us).map_or(NONE.into(), |us| cpu(&us)),
         latency(|latency| latency.p50_ns),
         latency(|latency| latency.p99_ns),
         ratios.map_or(NONE.into(), |ratios| ratio(&ratios.rate)),
@@ -156,6 +163,7 @@ fn goal(verdict: &Verdict) -> String {
             format!("≥ {}{always}{cpu}", goal.rate_min)
         }
         Target::Batch { batch_min } => format!("≥ {batch_min} per kick, per wake-up"),
+        Target::Share { share_max } => format!("≤ {share_max} of the gateway's CPU"),
     };
     let standing = match verdict.standing {
         Standing::Met => "met",

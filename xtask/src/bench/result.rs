@@ -95,12 +95,21 @@ impl ScenarioResult {
             .collect()
     }
 
+    /// CPU per request of `row` divided by the gateway's, if that is a part of it.
+    pub(crate) fn share(&self, row: &Row) -> Option<Summary> {
+        let rounds = if row.server.is_part() { self.rounds(row) } else { Vec::new() };
+        Summary::of(rounds.iter().filter_map(|round| Some(1.0 / round.cpu?)))
+    }
+
     /// The goal for `row`, if there is one and the gateway takes part. What was not measured is not met. `all` has the
     /// scenario with a cheaper back-end, if that is measured already.
     pub(crate) fn verdict(&self, row: &Row, all: &[ScenarioResult]) -> Option<Verdict> {
         let gateway = self.gateway()?;
         if row.server == Kind::Gateway {
             return self.batch_verdict(row);
+        }
+        if row.server.is_part() {
+            return self.share_verdict(row);
         }
         let goal = *self.scenario.goals.iter().find(|goal| goal.peer == row.server)?;
         let rounds = self.rounds(row);
@@ -124,6 +133,14 @@ impl ScenarioResult {
         Some(Verdict { target: Target::Batch { batch_min }, standing })
     }
 
+    /// The goal for a part.
+    fn share_verdict(&self, row: &Row) -> Option<Verdict> {
+        let share_max = self.scenario.share_max?;
+        let met = self.share(row).is_some_and(|share| share.median <= share_max);
+        let standing = if met { Standing::Met } else { Standing::Missed };
+        Some(Verdict { target: Target::Share { share_max }, standing })
+    }
+
     /// Everything, for `--json`.
     pub(crate) fn json(&self, all: &[ScenarioResult]) -> Value {
         let rows = self.rows.iter().map(|row| {
@@ -134,11 +151,12 @@ impl ScenarioResult {
                 "iops": row.summary(|run| Some(run.iops)),
                 "mb_per_s": row.summary(|run| Some(run.mb_per_s)),
                 "server_us_per_request": row.summary(|run| run.server_us),
-                "client_us_per_request": row.summary(|run| Some(run.client_us)),
+                "client_us_per_request": row.summary(|run| run.client_us),
                 "backend_busy": row.teamwork(|teamwork| teamwork.busy),
                 "requests_per_kick": row.teamwork(|teamwork| teamwork.per_kick),
                 "requests_per_wake_up": row.teamwork(|teamwork| teamwork.per_wake_up),
                 "gateway_ratio": self.ratios(row),
+                "share_of_gateway_cpu": self.share(row),
                 "verdict": self.verdict(row, all),
                 "runs": row.runs,
             })
@@ -153,7 +171,7 @@ mod tests {
     use super::*;
 
     fn run(iops: f64, server_us: f64) -> Option<Outcome> {
-        let (requests, seconds, mb_per_s, client_us) = (1, 1.0, 1.0, 1.0);
+        let (requests, seconds, mb_per_s, client_us) = (1, 1.0, 1.0, Some(1.0));
         Some(Outcome {
             requests,
             seconds,
@@ -220,6 +238,32 @@ mod tests {
         }
         let unknown = ScenarioResult { rows: vec![], ..with_backend(&[]) };
         assert!(unknown.verdict(&with_backend(&[]).rows[0], &[]).is_none());
+    }
+
+    #[test]
+    fn a_part_is_held_to_its_share_of_the_whole() {
+        let scenario = GROUPS.iter().flat_map(|group| group.scenarios).find(|one| one.share_max.is_some());
+        let scenario = scenario.expect("one scenario has that goal");
+        for (whole_us, part_us, met) in [(2.0, 0.5, true), (2.0, 0.51, false), (0.4, 0.1, true)] {
+            let row = |server: Kind, us| {
+                let runs = vec![run(100.0, us), run(100.0, us), None];
+                Row { server, title: server.to_string(), runs, problem: None }
+            };
+            let rows = vec![row(Kind::Gateway, whole_us), row(Kind::NvmeDriver, part_us)];
+            let result = ScenarioResult { scenario, rows };
+            assert_eq!(result.share(&result.rows[1]).unwrap().median, part_us / whole_us);
+            assert_eq!(result.verdict(&result.rows[1], &[]).unwrap().is_met(), met, "{part_us}/{whole_us}");
+            assert!(result.share(&result.rows[0]).is_none(), "the whole is no part of itself");
+        }
+    }
+
+    #[test]
+    fn a_part_that_was_not_measured_misses_its_goal() {
+        let scenario = GROUPS.iter().flat_map(|group| group.scenarios).find(|one| one.share_max.is_some());
+        let row = |server: Kind, runs| Row { server, title: server.to_string(), runs, problem: None };
+        let rows = vec![row(Kind::Gateway, vec![run(100.0, 2.0)]), row(Kind::NvmeDriver, vec![None])];
+        let result = ScenarioResult { scenario: scenario.expect("one scenario has that goal"), rows };
+        assert!(!result.verdict(&result.rows[1], &[]).unwrap().is_met());
     }
 
     #[test]

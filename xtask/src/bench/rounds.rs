@@ -1,5 +1,6 @@
 //! Measures one scenario: all servers side by side, run by run in turn, so that a slow minute of the machine hits
-//! each of them. Behind a vhost-user back-end a server is started for each run, see [`super::backend`].
+//! each of them. Behind a vhost-user back-end a server is started for each run, see [`super::backend`]; so is a part of
+//! the gateway, see [`super::part`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::fio;
 use super::image::SEED;
 use super::interrupt;
 use super::load::{self, Check, Job, Outcome};
+use super::part;
 use super::peers::{Disk, Kind};
 use super::result::{Row, ScenarioResult};
 use super::scenario::{Client, Media, Scenario};
@@ -57,7 +59,7 @@ struct Entry {
 enum Place {
     /// It runs.
     Running(Box<Server>),
-    /// It is started for each run, with its back-end.
+    /// It is started for each run, with its back-end, or is a part.
     EachRun,
     /// It is missing, or has failed.
     Nowhere,
@@ -109,7 +111,7 @@ fn disk(plan: &Plan, scenario: &Scenario) -> Disk {
 
 fn start(plan: &Plan, scenario: &Scenario, kind: Kind, disk: &Disk) -> Entry {
     let mut row = Row { server: kind, title: kind.title(disk), runs: Vec::new(), problem: None };
-    if scenario.backend().is_some() {
+    if scenario.backend().is_some() || kind.is_part() {
         return Entry { row, place: Place::EachRun };
     }
     let started =
@@ -163,6 +165,10 @@ fn patient_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) ->
 
 fn one_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) -> anyhow::Result<Outcome> {
     let kind = entry.row.server;
+    let job = job(plan, scenario, round, kind);
+    if kind.is_part() {
+        return part::run(&plan.tools, kind, &job, plan.size_bytes);
+    }
     let started;
     let server: &Server = match &entry.place {
         Place::Running(server) => server,
@@ -171,7 +177,6 @@ fn one_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) -> any
             &started
         }
     };
-    let job = job(plan, scenario, round, kind);
     put_load(plan, scenario, &job, server)
         .map_err(|error| anyhow::anyhow!("{error:#}{}", server.last_words()))
 }

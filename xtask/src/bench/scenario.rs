@@ -64,6 +64,8 @@ pub(crate) struct Scenario {
     pub goals: &'static [Goal],
     /// Least number of requests per kick and per wake-up of the gateway.
     pub batch_min: Option<f64>,
+    /// Greatest CPU per request of the parts among the servers, divided by the gateway's.
+    pub share_max: Option<f64>,
 }
 
 /// A goal for the medians, in one line of a table.
@@ -112,6 +114,7 @@ pub(super) const SMALL: Scenario = Scenario {
     servers: ALL,
     goals: RANDOM_READS,
     batch_min: None,
+    share_max: None,
 };
 const LARGE: Scenario = Scenario {
     name: "1m-read-qd4",
@@ -171,6 +174,17 @@ const OVER_TCP: &[Scenario] = &[
     Scenario { name: "tcp-1m-write-qd4", access: Access::Write, ..TCP_LARGE },
 ];
 
+/// The NVMe driver's queue must not be what limits the gateway, so it may cost a small part of what all the rest costs
+/// where the disk costs next to nothing.
+const PARTS: &[Scenario] = &[Scenario {
+    name: "nvme-driver-4k-randread-qd32",
+    media: Media::Memory,
+    servers: &[Kind::Gateway, Kind::NvmeDriver],
+    goals: &[],
+    share_max: Some(0.25),
+    ..SMALL
+}];
+
 /// A titled table of the report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group {
@@ -186,6 +200,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Unix socket, structured replies", scenarios: WITH_STRUCTURED },
     Group { title: "TCP on loopback, simple replies", scenarios: OVER_TCP },
     Group { title: "vhost-user, Unix socket, simple replies", scenarios: vhost_user::SCENARIOS },
+    Group { title: "A driver alone beside the whole gateway", scenarios: PARTS },
 ];
 
 impl Scenario {
@@ -258,6 +273,8 @@ mod tests {
                 assert!(scenario.servers.contains(&goal.peer), "{}: {}", scenario.name, goal.peer);
             }
             assert!(scenario.batch_min.is_none() || scenario.backend().is_some(), "{}", scenario.name);
+            let has_part = scenario.servers.iter().any(|kind| kind.is_part());
+            assert_eq!(scenario.share_max.is_some(), has_part, "{}", scenario.name);
         }
     }
 
@@ -270,6 +287,19 @@ mod tests {
                 assert_eq!(load(scenario), load(other), "{}", scenario.name);
                 assert!(other.backend().is_some() && scenario.servers == other.servers, "{}", scenario.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_part_bears_the_load_that_it_can_make() {
+        for scenario in all().filter(|scenario| scenario.share_max.is_some()) {
+            assert_eq!(
+                (scenario.client, scenario.access),
+                (Client::Own, Access::RandRead),
+                "{}",
+                scenario.name
+            );
+            assert_eq!((scenario.connections, scenario.backend()), (1, None), "{}", scenario.name);
         }
     }
 

@@ -5,37 +5,50 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use super::backend;
 use super::server::warn;
+use super::{backend, part};
 use crate::bed::Bed;
+
+/// Programs of our own besides the gateway, for measurements only.
+const OWN: [&str; 2] = [backend::OWN, part::PROGRAM];
 
 /// The programs of the comparison.
 #[derive(Debug)]
 pub(crate) struct Tools {
     gateway: PathBuf,
-    back_end: PathBuf,
+    /// Folder of the other programs of our own.
+    folder: PathBuf,
     bed: Bed,
 }
 
 impl Tools {
-    /// Builds the gateway with the release profile, unless `gateway` names another release build or it is not
-    /// `wanted`; and our own back-end, if that is.
+    /// Builds the `wanted` programs of our own with the release profile; the gateway not if `gateway` names another
+    /// release build.
     ///
     /// # Errors
     /// One of them does not build, or the gateway named lies in a folder of debug builds.
-    pub(crate) fn new(gateway: Option<&Path>, wanted: bool, back_end_wanted: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(gateway: Option<&Path>, wanted: &[&str]) -> anyhow::Result<Self> {
         let named = gateway.is_some();
         let own = std::env::current_exe().context("path of this program")?;
         let gateway = gateway.map_or_else(|| own.with_file_name("gateway"), Path::to_path_buf);
-        if wanted && !named {
+        if wanted.contains(&"gateway") && !named {
             build(&["--package", "gateway"])?;
         }
-        if back_end_wanted {
-            build(&["--package", "tests", "--features", "back-end", "--bin", backend::OWN])?;
+        for program in OWN.into_iter().filter(|program| wanted.contains(program)) {
+            build(&["--package", "tests", "--features", "back-end", "--bin", program])?;
         }
         let debug = gateway.components().any(|part| part.as_os_str() == "debug");
         ensure!(!debug, "{} is a debug build; only release builds are measured", gateway.display());
-        Ok(Self { gateway, back_end: own.with_file_name(backend::OWN), bed: Bed::locate()? })
+        let folder = own.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(Self { gateway, folder, bed: Bed::locate()? })
+    }
+
+    /// Path of a program of our own.
+    fn own(&self, program: &str) -> Option<PathBuf> {
+        match program {
+            "gateway" => Some(self.gateway.clone()),
+            _ => OWN.contains(&program).then(|| self.folder.join(program)),
+        }
     }
 
     /// Path of `program`: of our own as built, of others in the test bed, else in `PATH`.
@@ -43,14 +56,9 @@ impl Tools {
     /// # Errors
     /// It is nowhere.
     pub(crate) fn find(&self, program: &str) -> anyhow::Result<PathBuf> {
-        let own = match program {
-            "gateway" => Some(&self.gateway),
-            backend::OWN => Some(&self.back_end),
-            _ => None,
-        };
-        if let Some(path) = own {
+        if let Some(path) = self.own(program) {
             ensure!(path.is_file(), "{} does not exist", path.display());
-            return Ok(path.clone());
+            return Ok(path);
         }
         self.bed.tool(program).or_else(|error| {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -67,8 +75,7 @@ impl Tools {
     /// It is missing or cannot be run.
     pub(crate) fn version(&self, program: &str) -> anyhow::Result<String> {
         let path = self.find(program)?;
-        let is_ours = [&self.gateway, &self.back_end].contains(&&path);
-        if !is_ours && !path.starts_with(self.bed.root()) {
+        if self.own(program).is_none() && !path.starts_with(self.bed.root()) {
             warn(format_args!(
                 "{} is the host's, not the test bed's (`cargo xtask setup` makes one)",
                 path.display()

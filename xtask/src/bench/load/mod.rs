@@ -87,8 +87,8 @@ pub(crate) struct Outcome {
     pub iops: f64,
     /// 10^6 bytes of payload per second.
     pub mb_per_s: f64,
-    /// CPU time of the load generator per request, in microseconds.
-    pub client_us: f64,
+    /// CPU time of the load generator per request, in microseconds, where it is a program of its own.
+    pub client_us: Option<f64>,
     /// CPU time of the server per request, in microseconds.
     pub server_us: Option<f64>,
     /// How server and vhost-user back-end worked together, where there is one.
@@ -230,7 +230,7 @@ impl Mark {
             seconds,
             iops,
             mb_per_s: iops * f64::from(job.block_bytes) / 1e6,
-            client_us: per_request_us(client_ns),
+            client_us: Some(per_request_us(client_ns)),
             server_us: spent.map(|spent| per_request_us(spent.server_ns)),
             teamwork: spent.and_then(|spent| spent.teamwork(requests, seconds)),
             others: spent.map(|spent| others(spent.server_ns, spent.backend_ns.unwrap_or(0))),
