@@ -8,6 +8,7 @@
 //! | `identify` | what controllers and namespaces say about themselves, checked |
 //! | `facts` | from there to the limits of a disk |
 //! | `disk` | all that is asked of a controller about a disk |
+//! | `properties` | rows about controllers in the drivers' tables |
 //! | `status` | what the status of a completion means |
 //! | `health` | the health log |
 //!
@@ -20,5 +21,6 @@ pub(crate) mod errand;
 pub(crate) mod facts;
 pub(crate) mod health;
 pub(crate) mod identify;
+pub(crate) mod properties;
 pub(crate) mod spec;
 pub(crate) mod status;

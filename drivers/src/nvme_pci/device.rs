@@ -20,6 +20,7 @@ use crate::mem::place::place;
 use crate::mem::{LARGEST_LEASE_BYTES, Region};
 use crate::nvme::disk::Disk;
 use crate::nvme::facts::{Carrier, discard_alignment};
+use crate::nvme::properties;
 use crate::pci::Function;
 use crate::property::{Extra, Settings, Value};
 use crate::sys::eventfd::EventFd;
@@ -128,22 +129,17 @@ impl NvmeConnected {
     }
 
     fn view(&self, queues: usize, polled: usize, queue_size: u16) -> Listed {
-        let identity = &self.disk.controller;
         let text = |text: &str| Value::Text(text.to_owned());
         let count = |count: usize| Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
-        let own = vec![
+        let mut own = vec![
             ("path", text(&self.path)),
-            ("namespace", Value::Int(self.disk.number.into())),
             ("request-timeout", Value::Patience(self.request_timeout.map(|timeout| timeout.as_secs()))),
             ("queue-size", Value::Int(queue_size.into())),
             ("num-poll-queues", count(polled)),
             ("max-queue-size", Value::Int(self.max_queue_size().into())),
-            ("serial", text(&identity.serial)),
-            ("model", text(&identity.model)),
-            ("firmware", text(&identity.firmware)),
-            ("health", text(&self.disk.health.map_or_else(|| "unknown".into(), |health| health.to_string()))),
             ("needs-mem-regions", Value::Bool(true)),
         ];
+        own.extend(properties::identity(&self.disk));
         let extra = Extra {
             driver: NAME,
             num_queues: queues,

@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
+use crate::nvme::properties;
 use crate::pci::Function;
 use crate::pci::vfio::VfioFunction;
 use crate::property::{self, Kind, Phase, Property, Settings};
@@ -80,16 +81,12 @@ static TABLE: [Property; 41] = property::join([
         default: "0",
         help: "Queues that look for completions instead of being called",
     },
-    fact("max-queue-size", Kind::Int { min: 0, max: i64::MAX }, "Most entries of a queue"),
-    fact("serial", Kind::Text, "Serial number of the controller"),
-    fact("model", Kind::Text, "Model of the controller"),
-    fact("firmware", Kind::Text, "Revision of the controller's firmware"),
-    fact("health", Kind::Text, "What the controller says of its condition, asked at the start"),
+    properties::fact("max-queue-size", Kind::Int { min: 0, max: i64::MAX }, "Most entries of a queue"),
+    properties::SERIAL,
+    properties::MODEL,
+    properties::FIRMWARE,
+    properties::HEALTH,
 ]);
-
-const fn fact(name: &'static str, kind: Kind, help: &'static str) -> Property {
-    Property { name, kind, phase: Phase::Fact, default: "", help }
-}
 
 impl DriverType for NvmePciDriver {
     fn name(&self) -> &'static str {

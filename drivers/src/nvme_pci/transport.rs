@@ -1,6 +1,6 @@
 //! What the keeper's thread does for an NVMe controller on the PCI bus.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::device::keeper::{Transport, Trouble};
 use crate::device::lane::Lane;
 use crate::error::Error;
 use crate::nvme::disk;
-use crate::sys::eventfd::EventFd;
+use crate::pci::alarms::Alarms;
 
 /// How often the controller is looked at: it tells of nothing by itself.
 const PACE: Duration = Duration::from_secs(1);
@@ -21,19 +21,15 @@ pub(crate) struct NvmeTransport {
     setup: Setup,
     /// `None`: the last reset failed.
     admin: Mutex<Option<Admin>>,
-    /// Signalled when the system wants the device back.
-    wanted: EventFd,
-    /// Signalled when the system tells of an error of the bus.
-    broken: EventFd,
+    alarms: Alarms,
 }
 
 impl NvmeTransport {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(setup: Setup, admin: Admin) -> std::io::Result<NvmeTransport> {
-        let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
-        setup.controller.function().watch(&wanted, &broken);
-        Ok(NvmeTransport { setup, admin: Mutex::new(Some(admin)), wanted, broken })
+        let alarms = Alarms::of(&**setup.controller.function())?;
+        Ok(NvmeTransport { setup, admin: Mutex::new(Some(admin)), alarms })
     }
 }
 
@@ -59,13 +55,8 @@ impl Transport for NvmeTransport {
     }
 
     fn trouble(&self) -> Option<Trouble> {
-        if self.wanted.take() > 0 {
-            return Some(Trouble::Gone(
-                "is wanted back by the system: it is removed, or gets another driver".into(),
-            ));
-        }
-        if self.broken.take() > 0 {
-            return Some(Trouble::Gone("had an error on the bus that it does not recover from".into()));
+        if let Some(trouble) = self.alarms.trouble() {
+            return Some(trouble);
         }
         match self.setup.controller.state() {
             State::Gone => Some(Trouble::Gone("does not answer any more".into())),
@@ -87,7 +78,7 @@ impl Transport for NvmeTransport {
     }
 
     fn alarms(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.wanted.as_fd(), self.broken.as_fd()]
+        self.alarms.files()
     }
 
     fn pace(&self) -> Option<Duration> {

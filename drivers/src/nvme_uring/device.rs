@@ -17,6 +17,7 @@ use crate::mem::{LARGEST_LEASE_BYTES, Region};
 use crate::nvme::disk::Disk;
 use crate::nvme::errand::Dialect;
 use crate::nvme::facts::{Carrier, discard_alignment};
+use crate::nvme::properties;
 use crate::property::{Extra, Settings, Value};
 use crate::sys::eventfd::EventFd;
 use crate::sys::ring::{Mode, ring_error};
@@ -82,19 +83,14 @@ impl UringConnected {
     }
 
     fn view(&self, queues: Queues) -> Listed {
-        let identity = &self.disk.controller;
         let text = |text: &str| Value::Text(text.to_owned());
-        let own = vec![
+        let mut own = vec![
             ("path", text(self.target.path.as_deref().unwrap_or_default())),
             ("fd", Value::Int(self.target.number())),
             ("num-poll-queues", Value::Int(queues.polled as i64)),
             ("num-entries", Value::Int(queues.entries.into())),
-            ("namespace", Value::Int(self.disk.number.into())),
-            ("serial", text(&identity.serial)),
-            ("model", text(&identity.model)),
-            ("firmware", text(&identity.firmware)),
-            ("health", text(&self.disk.health.map_or_else(|| "unknown".into(), |health| health.to_string()))),
         ];
+        own.extend(properties::identity(&self.disk));
         let extra = Extra {
             driver: NAME,
             num_queues: queues.count,

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
+use crate::nvme::properties;
 use crate::property::{self, Kind, Phase, Property, Settings};
 use device::UringConnected;
 
@@ -63,16 +64,12 @@ static TABLE: [Property; 40] = property::join([
         default: "128",
         help: "Most commands in flight on one queue; rounded up to a power of two",
     },
-    fact("namespace", Kind::Int { min: 0, max: i64::MAX }, "Number of the namespace"),
-    fact("serial", Kind::Text, "Serial number of the controller"),
-    fact("model", Kind::Text, "Model of the controller"),
-    fact("firmware", Kind::Text, "Revision of the controller's firmware"),
-    fact("health", Kind::Text, "What the controller says of its condition, asked at the start"),
+    properties::fact("namespace", Kind::Int { min: 0, max: i64::MAX }, "Number of the namespace"),
+    properties::SERIAL,
+    properties::MODEL,
+    properties::FIRMWARE,
+    properties::HEALTH,
 ]);
-
-const fn fact(name: &'static str, kind: Kind, help: &'static str) -> Property {
-    Property { name, kind, phase: Phase::Fact, default: "", help }
-}
 
 impl DriverType for NvmeUringDriver {
     fn name(&self) -> &'static str {

@@ -2,12 +2,14 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | `alarms` | what the system tells of a device by itself |
 //! | `config` | the configuration space: identity, command register, capabilities |
 //! | `vfio` | devices of this machine, which the kernel's `vfio-pci` hands out |
 //!
 //! A driver knows a device by [`Function`] and [`Registers`] only, so a model in this process (`testing::pci`) takes
 //! the place of a real one in tests.
 
+pub(crate) mod alarms;
 pub(crate) mod config;
 pub(crate) mod vfio;
 

@@ -1,12 +1,12 @@
 //! What the keeper's thread does for a virtio device on the PCI bus.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::control::Control;
 use crate::device::keeper::{Transport, Trouble};
 use crate::error::Error;
-use crate::sys::eventfd::EventFd;
+use crate::pci::alarms::Alarms;
 use crate::virtio::config::BlkConfig;
 use crate::virtio::spec::device_status;
 
@@ -18,10 +18,7 @@ pub(super) struct PciTransport {
     control: Control,
     /// What was negotiated.
     features: u64,
-    /// Signalled when the system wants the device back.
-    wanted: EventFd,
-    /// Signalled when the system tells of an error of the bus.
-    broken: EventFd,
+    alarms: Alarms,
     /// It has an interrupt for changes of its configuration and its status.
     tells_changes: bool,
 }
@@ -30,9 +27,8 @@ impl PciTransport {
     /// # Errors
     /// No descriptors left.
     pub(super) fn new(control: Control, features: u64, tells_changes: bool) -> std::io::Result<PciTransport> {
-        let (wanted, broken) = (EventFd::new()?, EventFd::new()?);
-        control.function().watch(&wanted, &broken);
-        Ok(PciTransport { control, features, wanted, broken, tells_changes })
+        let alarms = Alarms::of(&**control.function())?;
+        Ok(PciTransport { control, features, alarms, tells_changes })
     }
 }
 
@@ -43,13 +39,8 @@ impl Transport for PciTransport {
     }
 
     fn trouble(&self) -> Option<Trouble> {
-        if self.wanted.take() > 0 {
-            return Some(Trouble::Gone(
-                "is wanted back by the system: it is removed, or gets another driver".into(),
-            ));
-        }
-        if self.broken.take() > 0 {
-            return Some(Trouble::Gone("had an error on the bus that it does not recover from".into()));
+        if let Some(trouble) = self.alarms.trouble() {
+            return Some(trouble);
         }
         match self.control.status() {
             None => Some(Trouble::Gone("does not answer any more".into())),
@@ -61,7 +52,7 @@ impl Transport for PciTransport {
     }
 
     fn alarms(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.wanted.as_fd(), self.broken.as_fd()]
+        self.alarms.files()
     }
 
     fn pace(&self) -> Option<Duration> {
