@@ -7,7 +7,7 @@ mod settings;
 
 use std::fmt;
 
-pub(crate) use facts::{Extra, fact, join};
+pub(crate) use facts::{Extra, fact, fact_row, join};
 pub use help::Row;
 pub(crate) use parse::nearest;
 pub use settings::Settings;

@@ -22,7 +22,7 @@ impl<'a> BlockAttributes<'a> {
     }
 
     /// The attributes of the disk of this name, as `nvme0n1`.
-    pub(crate) fn of_disk(name: &Path, opener: &'a dyn Opener) -> BlockAttributes<'a> {
+    pub(crate) fn of_disk(name: &str, opener: &'a dyn Opener) -> BlockAttributes<'a> {
         BlockAttributes { folder: Path::new("/sys/block").join(name), opener }
     }
 

@@ -8,6 +8,7 @@
 //! | `durability` | what is covered by a flush |
 //! | `bell` | what a queue's worker waits for |
 //! | `service` | the device as the caller sees it; `news`: telling what happens to it |
+//! | `properties` | rows that drivers of such devices have |
 //! | `keeper` | the thread that follows a device, for those that do not reconnect |
 //!
 //! Nothing here knows registers, rings or ioctls. A driver negotiates with its device, gives it memory, makes a lane
@@ -18,6 +19,7 @@ mod durability;
 pub(crate) mod keeper;
 pub(crate) mod lane;
 pub(crate) mod news;
+pub(crate) mod properties;
 pub(crate) mod queue;
 pub(crate) mod service;
 pub(crate) mod state;

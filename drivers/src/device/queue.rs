@@ -233,9 +233,10 @@ impl DeviceQueue {
             return;
         }
         let now = Instant::now();
-        let (due, later) = std::mem::take(&mut self.later).into_iter().partition(|(when, _)| *when <= now);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.later).into_iter().partition(|(when, _)| *when <= now);
         self.later = later;
-        for (_, key) in Vec::<(Instant, Key)>::into_iter(due) {
+        for (_, key) in due {
             self.send(key);
         }
         self.publish();

@@ -6,6 +6,7 @@ use super::command::{Command, RANGE_BYTES, range};
 use super::disk::Disk;
 use super::status::Status;
 use crate::device::lane::{Errand, Verdict};
+use crate::error::Errno;
 use crate::mem::Lease;
 use crate::request::Operation;
 
@@ -85,6 +86,6 @@ impl Dialect {
 
     /// What comes of a request whose command was cancelled because the controller is reset.
     pub(crate) fn cancelled() -> Verdict {
-        Verdict::Again { errno: crate::error::Errno::IO, after: WAY_BACK }
+        Verdict::Again { errno: Errno::IO, after: WAY_BACK }
     }
 }

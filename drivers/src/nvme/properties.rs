@@ -1,18 +1,14 @@
 //! Rows about controllers in the tables of their drivers, and their values.
 
 use super::disk::Disk;
-use crate::property::{Kind, Phase, Property, Value};
+use crate::property::{Kind, Property, Value, fact_row};
 
-/// A row that cannot be set.
-pub(crate) const fn fact(name: &'static str, kind: Kind, help: &'static str) -> Property {
-    Property { name, kind, phase: Phase::Fact, default: "", help }
-}
-
-pub(crate) const SERIAL: Property = fact("serial", Kind::Text, "Serial number of the controller");
-pub(crate) const MODEL: Property = fact("model", Kind::Text, "Model of the controller");
-pub(crate) const FIRMWARE: Property = fact("firmware", Kind::Text, "Revision of the controller's firmware");
+pub(crate) const SERIAL: Property = fact_row("serial", Kind::Text, "Serial number of the controller");
+pub(crate) const MODEL: Property = fact_row("model", Kind::Text, "Model of the controller");
+pub(crate) const FIRMWARE: Property =
+    fact_row("firmware", Kind::Text, "Revision of the controller's firmware");
 pub(crate) const HEALTH: Property =
-    fact("health", Kind::Text, "What the controller says of its condition, asked at the start");
+    fact_row("health", Kind::Text, "What the controller says of its condition, asked at the start");
 
 /// The values of these rows and of `namespace`.
 pub(crate) fn identity(disk: &Disk) -> [(&'static str, Value); 5] {

@@ -11,6 +11,7 @@ use super::setup::{self, Setup, Shared};
 use super::transport::NvmeTransport;
 use super::{NAME, Patience};
 use crate::device::keeper::Keeper;
+use crate::device::properties::agreed;
 use crate::device::service::{Listed, Service};
 use crate::device::state::{Device, Facts};
 use crate::driver::{Connected, StartOptions, Started};
@@ -71,12 +72,8 @@ impl NvmeConnected {
             buffer_alignment_bytes: 4,
             page_bytes: controller.capabilities.page_bytes as u32,
         };
-        let limits = disk
-            .limits(carrier, settings.bool("read-only").unwrap_or(false))
-            .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
-        if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false"));
-        }
+        let read_only = settings.bool("read-only").unwrap_or(false);
+        let limits = agreed(disk.limits(carrier, read_only), settings, &name)?;
         let granted = setup::granted(&mut admin)?;
         let vectors = controller.function().vectors();
         let max_queues = if vectors > 1 { granted.min(vectors - 1) } else { granted };

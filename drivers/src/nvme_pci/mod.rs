@@ -29,11 +29,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::device::properties as queue_properties;
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
 use crate::nvme::properties;
 use crate::pci::Function;
-use crate::pci::vfio::VfioFunction;
+use crate::pci::named;
 use crate::property::{self, Kind, Phase, Property, Settings};
 use device::NvmeConnected;
 #[cfg(feature = "testing")]
@@ -46,13 +47,7 @@ pub(crate) static NVME_PCI: NvmePciDriver = NvmePciDriver;
 const NAME: &str = "nvme-vfio-pci";
 
 static TABLE: [Property; 41] = property::join([
-    Property {
-        name: "path",
-        kind: Kind::Path,
-        phase: Phase::Connect,
-        default: "none; it must be given",
-        help: "Folder of the device, /sys/bus/pci/devices/DOMAIN:BUS:DEVICE.FUNCTION",
-    },
+    named::PATH,
     Property {
         name: "namespace",
         kind: Kind::Int { min: 1, max: 0xffff_fffe },
@@ -74,14 +69,8 @@ static TABLE: [Property; 41] = property::join([
         default: "256, or as many as there may be",
         help: "Entries of each queue",
     },
-    Property {
-        name: "num-poll-queues",
-        kind: Kind::Int { min: 0, max: 1024 },
-        phase: Phase::Start,
-        default: "0",
-        help: "Queues that look for completions instead of being called",
-    },
-    properties::fact("max-queue-size", Kind::Int { min: 0, max: i64::MAX }, "Most entries of a queue"),
+    queue_properties::NUM_POLL_QUEUES,
+    queue_properties::MAX_QUEUE_SIZE,
     properties::SERIAL,
     properties::MODEL,
     properties::FIRMWARE,
@@ -106,11 +95,7 @@ impl DriverType for NvmePciDriver {
     }
 
     fn connect(&self, settings: &Settings, _opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
-        let Some(path) = settings.path("path") else {
-            return Err(Error::usage(format!("driver '{NAME}' needs the property 'path'"))
-                .hint(format!("for example: {NAME} path=/sys/bus/pci/devices/0000:03:00.0")));
-        };
-        let function = Arc::new(VfioFunction::open(path)?);
+        let (function, path) = named::open(NAME, "0000:03:00.0", settings)?;
         connect(settings, function, path, Patience::default())
     }
 }

@@ -8,6 +8,7 @@ use super::transport::UringTransport;
 use super::{NAME, probe};
 use crate::device::keeper::Keeper;
 use crate::device::lane::Lane;
+use crate::device::properties::agreed;
 use crate::device::service::{Listed, Service};
 use crate::device::state::{Device, Facts};
 use crate::driver::{Connected, Opener, StartOptions, Started};
@@ -53,14 +54,7 @@ impl UringConnected {
     pub(super) fn new(settings: &Settings, opener: &Arc<dyn Opener>) -> Result<UringConnected, Error> {
         let target = Arc::new(Target::open(settings, opener)?);
         let disk = Disk::ask(&mut Admin(&target), Some(target.namespace), &target.name)?;
-        let limits = disk
-            .limits(carrier(&target), target.read_only)
-            .map_err(|error| Error { message: format!("{}: {}", target.name, error.message), ..error })?;
-        if limits.read_only && settings.bool("read-only") == Some(false) {
-            return Err(
-                Error::device(format!("{} is read-only", target.name)).hint("leave out read-only=false")
-            );
-        }
+        let limits = agreed(disk.limits(carrier(&target), target.read_only), settings, &target.name)?;
         if limits.capacity_bytes > 0 {
             probe::check(&target, limits.request_alignment_bytes)?;
         }

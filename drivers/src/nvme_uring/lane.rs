@@ -28,7 +28,7 @@ pub(super) type BigRing = Ring<squeue::Entry128, cqueue::Entry32>;
 /// How long the end of a lane waits for commands. The kernel ends each after its own time-out at the latest.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(60);
 
-/// A command in flight, as the owner of the lane knows it: the number of its slot.
+/// A ring with a place for one command of each slot, which is told by the number of the slot.
 pub(super) struct UringLane {
     ring: BigRing,
     dialect: Dialect,
@@ -111,11 +111,10 @@ impl UringLane {
                 is_registered: self.has_registered(lease),
             },
             Data::Range(range) => {
-                let bytes: Vec<u8> = range.iter().flat_map(|word| word.to_le_bytes()).collect();
                 // There is one for each slot.
                 let place = self.ranges.slice(usize::from(slot) * RANGE_BYTES, RANGE_BYTES);
                 place.map_or_else(Memory::default, |place| {
-                    place.copy_from(&bytes[..]);
+                    place.copy_from(&range.map(u32::to_le));
                     Memory {
                         address: place.ptr_guard_mut().as_ptr() as u64,
                         len: RANGE_BYTES as u32,

@@ -64,7 +64,7 @@ static TABLE: [Property; 40] = property::join([
         default: "128",
         help: "Most commands in flight on one queue; rounded up to a power of two",
     },
-    properties::fact("namespace", Kind::Int { min: 0, max: i64::MAX }, "Number of the namespace"),
+    property::fact_row("namespace", Kind::Int { min: 0, max: i64::MAX }, "Number of the namespace"),
     properties::SERIAL,
     properties::MODEL,
     properties::FIRMWARE,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::NAME;
@@ -99,14 +99,14 @@ impl Target {
 
     /// A number of the block layer's queue for the namespace.
     pub(super) fn queue_number(&self, name: &str) -> Option<u64> {
-        BlockAttributes::of_disk(Path::new(self.block.as_ref()?), &*self.opener).queue_number(name)
+        BlockAttributes::of_disk(self.block.as_ref()?, &*self.opener).queue_number(name)
     }
 
     /// The size as the kernel knows it now, if it serves the namespace as a block device too.
     pub(super) fn size_bytes(&self) -> Option<u64> {
         /// The unit of the attribute, whatever the length of blocks.
         const SECTOR_BYTES: u64 = 512;
-        let block = BlockAttributes::of_disk(Path::new(self.block.as_ref()?), &*self.opener);
+        let block = BlockAttributes::of_disk(self.block.as_ref()?, &*self.opener);
         block.number("size")?.checked_mul(SECTOR_BYTES)
     }
 }

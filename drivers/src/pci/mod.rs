@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `alarms` | what the system tells of a device by itself |
 //! | `config` | the configuration space: identity, command register, capabilities |
+//! | `named` | the device that the property `path` names |
 //! | `vfio` | devices of this machine, which the kernel's `vfio-pci` hands out |
 //!
 //! A driver knows a device by [`Function`] and [`Registers`] only, so a model in this process (`testing::pci`) takes
@@ -11,6 +12,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod config;
+pub(crate) mod named;
 pub(crate) mod vfio;
 
 use std::sync::Arc;

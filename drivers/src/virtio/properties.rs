@@ -4,6 +4,8 @@ use super::config::BlkConfig;
 use super::memory::{Format, Layout};
 use super::rings::Queues;
 use super::spec::feature;
+use crate::device::properties::agreed;
+pub(crate) use crate::device::properties::{MAX_QUEUE_SIZE, NUM_POLL_QUEUES};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::property::{self, Extra, Kind, Phase, Property, Settings, Value};
@@ -19,28 +21,12 @@ pub(crate) const QUEUE_SIZE: Property = Property {
     help: "Entries of each queue, a power of two",
 };
 
-pub(crate) const NUM_POLL_QUEUES: Property = Property {
-    name: "num-poll-queues",
-    kind: Kind::Int { min: 0, max: 1024 },
-    phase: Phase::Start,
-    default: "0",
-    help: "Queues that look for completions instead of being called",
-};
-
 pub(crate) const REQUEST_TIMEOUT: Property = Property {
     name: "request-timeout",
     kind: Kind::Patience { max: 31_536_000 },
     phase: Phase::Connect,
     default: "forever",
     help: "How long the device may end no request before it counts as failed",
-};
-
-pub(crate) const MAX_QUEUE_SIZE: Property = Property {
-    name: "max-queue-size",
-    kind: Kind::Int { min: 0, max: i64::MAX },
-    phase: Phase::Fact,
-    default: "",
-    help: "Most entries of a queue",
 };
 
 pub(crate) const SERIAL: Property = Property {
@@ -71,14 +57,7 @@ pub(crate) const FEATURES: u64 = feature::SIZE_MAX
 /// # Errors
 /// They cannot be, or it is read-only and must not be.
 pub(crate) fn limits(config: &BlkConfig, settings: &Settings, name: &str) -> Result<Limits, Error> {
-    let read_only = settings.bool("read-only");
-    let limits = config
-        .limits(read_only.unwrap_or(false))
-        .map_err(|error| Error { message: format!("{name}: {}", error.message), ..error })?;
-    match limits.read_only && read_only == Some(false) {
-        true => Err(Error::device(format!("{name} is read-only")).hint("leave out read-only=false")),
-        false => Ok(limits),
-    }
+    agreed(config.limits(settings.bool("read-only").unwrap_or(false)), settings, name)
 }
 
 /// What a device offers to be run with.

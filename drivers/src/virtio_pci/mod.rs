@@ -21,8 +21,8 @@ use std::time::Duration;
 use crate::driver::{Connected, DriverType, Opener};
 use crate::error::Error;
 use crate::pci::Function;
-use crate::pci::vfio::VfioFunction;
-use crate::property::{self, Kind, Phase, Property, Settings};
+use crate::pci::named;
+use crate::property::{self, Property, Settings};
 use crate::virtio::properties;
 use device::PciConnected;
 
@@ -33,13 +33,7 @@ pub(crate) static VIRTIO_PCI: VirtioPciDriver = VirtioPciDriver;
 const NAME: &str = "virtio-blk-vfio-pci";
 
 static TABLE: [Property; 37] = property::join([
-    Property {
-        name: "path",
-        kind: Kind::Path,
-        phase: Phase::Connect,
-        default: "none; it must be given",
-        help: "Folder of the device, /sys/bus/pci/devices/DOMAIN:BUS:DEVICE.FUNCTION",
-    },
+    named::PATH,
     properties::REQUEST_TIMEOUT,
     properties::QUEUE_SIZE,
     properties::NUM_POLL_QUEUES,
@@ -65,11 +59,7 @@ impl DriverType for VirtioPciDriver {
     }
 
     fn connect(&self, settings: &Settings, _opener: &Arc<dyn Opener>) -> Result<Box<dyn Connected>, Error> {
-        let Some(path) = settings.path("path") else {
-            return Err(Error::usage(format!("driver '{NAME}' needs the property 'path'"))
-                .hint(format!("for example: {NAME} path=/sys/bus/pci/devices/0000:00:04.0")));
-        };
-        let function = Arc::new(VfioFunction::open(path)?);
+        let (function, path) = named::open(NAME, "0000:00:04.0", settings)?;
         connect(settings, function, path, Patience::default())
     }
 }
