@@ -145,6 +145,13 @@ find_nvme() {
     return 1
 }
 
+# nvme_generic DEVICE [NAMESPACE]: the generic device of a namespace, the first by default.
+nvme_generic() {
+    local node
+    node=$(nvme_disk "$@")
+    echo "/dev/ng${node#/dev/nvme}"
+}
+
 # virtio_disk DEVICE: its block device.
 virtio_disk() {
     give_back "$1" >&2
@@ -172,6 +179,7 @@ pci_address() {
     virtio-legacy) echo 0000:00:14.0 ;;
     virtio-rng) echo 0000:00:14.1 ;;
     virtio-bypass) echo 0000:00:15.0 ;;
+    nvme-damaged) echo 0000:00:16.0 ;;
     *) fail "no device $1" ;;
     esac
 }

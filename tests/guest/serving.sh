@@ -27,9 +27,10 @@ check_size() {
     expect "$1 has $2 bytes" [ "$(nbdinfo --size "$(uri "$1")")" = "$2" ]
 }
 
-# check_contents NAME [FILE]: the server on NAME.sock has the contents of the file, by default of NAME.data.
+# check_contents NAME [FILE [REQUEST]]: the server on NAME.sock has the contents of the file, by default of NAME.data.
+# REQUEST: bytes of a request.
 check_contents() {
-    expect "a copy from $1" nbdcopy "$(uri "$1")" "$1.back"
+    expect "a copy from $1" nbdcopy --request-size="${3:-262144}" "$(uri "$1")" "$1.back"
     expect "$1 gives back what it took" cmp "$1.back" "${2:-$1.data}"
     rm "$1.back"
 }
@@ -102,13 +103,32 @@ check_after_kill() {
     gateway_stop "$1"
 }
 
+# Bytes of a request to nbdkit's plugin.
+BLKIO_REQUEST=262144
+
 # check_blkio NAME DRIVER WORD…: another implementation of the drivers finds what is in NAME.data.
 check_blkio() {
     local name=$1 pid
     shift
     nbdkit -U "$name-blkio.sock" -P "$name-blkio.pid" blkio "$@"
-    check_contents "$name-blkio" "$name.data"
+    check_contents "$name-blkio" "$name.data" $BLKIO_REQUEST
     read -r pid <"$name-blkio.pid"
     kill "$pid"
     wait_for 10 ended "$pid"
+}
+
+# check_resets NAME COMMAND…: runs the command, which resets the device, several times while a client writes and
+# verifies.
+check_resets() {
+    local name=$1 load
+    shift
+    fio --name=load --ioengine=nbd --uri="$(uri "$name")" --rw=randwrite --bs=4k --size=24M --offset=32M --iodepth=32 \
+        --rate_iops=1000 --verify=crc32c --verify_state_save=0 --output="$name-reset.fio" 2>&1 &
+    load=$!
+    for round in 1 2 3; do
+        sleep 1.5
+        expect "a client of $name is busy" alive $load
+        expect "reset $round of $name" "$@"
+    done
+    expect "no request failed meanwhile" wait $load
 }

@@ -22,6 +22,8 @@ pub(super) struct Device {
     images: &'static [&'static str],
     /// Arguments for QEMU's `-device`. `lib.sh` knows the addresses.
     arguments: &'static [&'static str],
+    /// A byte in a block of the images that cannot be read.
+    damage: Option<u64>,
 }
 
 /// The disks that scenarios may use.
@@ -33,6 +35,7 @@ pub(super) const DEVICES: &[Device] = &[
         name: "nvme-512",
         images: &["nvme-512"],
         arguments: &["nvme,serial=nvme-512,drive=nvme-512,addr=0x10"],
+        damage: None,
     },
     Device {
         name: "nvme-4096",
@@ -42,6 +45,7 @@ pub(super) const DEVICES: &[Device] = &[
             "nvme-ns,bus=nvme-4096,drive=nvme-4096,nsid=1,logical_block_size=4096,physical_block_size=4096",
             "nvme-ns,bus=nvme-4096,drive=nvme-4096-second,nsid=2",
         ],
+        damage: None,
     },
     Device {
         name: "virtio-split",
@@ -49,6 +53,7 @@ pub(super) const DEVICES: &[Device] = &[
         arguments: &[
             "virtio-blk-pci,serial=virtio-split,drive=virtio-split,addr=0x12,disable-legacy=on,iommu_platform=on",
         ],
+        damage: None,
     },
     Device {
         name: "virtio-packed",
@@ -57,6 +62,13 @@ pub(super) const DEVICES: &[Device] = &[
             "virtio-blk-pci,serial=virtio-packed,drive=virtio-packed,addr=0x13,disable-legacy=on,iommu_platform=on,\
              packed=on,num-queues=4",
         ],
+        damage: None,
+    },
+    Device {
+        name: "nvme-damaged",
+        images: &["nvme-damaged"],
+        arguments: &["nvme,serial=nvme-damaged,drive=nvme-damaged,addr=0x16"],
+        damage: Some(20 << 20),
     },
     // What a driver has to refuse: a disk of before virtio 1 that shares its group with a device that is no disk, and
     // a disk that goes around the IOMMU.
@@ -69,6 +81,7 @@ pub(super) const DEVICES: &[Device] = &[
             "virtio-rng-pci,addr=0x14.0x1,disable-legacy=on,iommu_platform=on",
             "virtio-blk-pci,serial=virtio-bypass,drive=virtio-bypass,addr=0x15,disable-legacy=on",
         ],
+        damage: None,
     },
 ];
 
@@ -237,13 +250,25 @@ fn emulator(bed: &Bed, base: &Base, files: &Files<'_>) -> Result<Command> {
     for device in DEVICES {
         for image in device.images {
             let file = files.folder.join(image).with_extension("img");
-            let file = file.display();
-            let drive = format!("if=none,id={image},format=raw,file={file},cache=unsafe,discard=unmap");
-            command.args(["-drive", &drive]);
+            command.args(["-drive", &drive(image, &file, device.damage)]);
         }
         command.args(device.arguments.iter().flat_map(|argument| ["-device", argument]));
     }
     Ok(command)
+}
+
+/// The value of QEMU's `-drive` for an image.
+fn drive(image: &str, file: &Path, damage: Option<u64>) -> String {
+    let file = file.display();
+    let Some(byte) = damage else {
+        return format!("if=none,id={image},format=raw,file={file},cache=unsafe,discard=unmap");
+    };
+    // Reads of a sector fail, whoever asks and however often (QEMU, docs/devel/blkdebug.rst).
+    format!(
+        "if=none,id={image},driver=blkdebug,image.driver=raw,image.file.driver=file,image.file.filename={file},\
+         inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5,inject-error.0.sector={}",
+        byte / 512
+    )
 }
 
 /// Removes what only the run itself needs.

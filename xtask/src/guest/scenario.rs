@@ -27,7 +27,7 @@ use super::{machine, programs};
 /// `nbd` are the kernel's own clients, `vdpa` the management of vDPA devices.
 const INTERFACES: &[&str] = &["nbd", "vdpa"];
 /// The files that are no scenarios: what they share.
-pub(super) const LIBRARIES: &[&str] = &["lib", "serving"];
+pub(super) const LIBRARIES: &[&str] = &["lib", "measuring", "serving"];
 /// Scenarios at the same time. The machine has two processors, and scenarios often wait.
 const WAVE_MAX: usize = 4;
 

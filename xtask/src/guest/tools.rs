@@ -23,6 +23,7 @@ pub(super) const PROGRAMS: &[&str] = &[
     "nbdkit",
     "qemu-img",
     "qemu-io",
+    "qemu-nbd",
     "qemu-storage-daemon",
     "setpriv",
     "vdpa",

@@ -1,0 +1,15 @@
+# The driver for NVMe disks over VFIO passes every check that drivers must pass, with short and with long blocks, with
+# interrupts and with polling.
+#
+# devices: nvme-512 nvme-4096
+# limit: 200
+# beside: no
+# programs: device-conformance
+. /guest/lib.sh
+
+for disk in nvme-512 nvme-4096; do
+    vfio_bind $disk
+    path=/sys/bus/pci/devices/$(pci_address $disk)
+    expect "$disk conforms" device-conformance device nvme-vfio-pci path="$path"
+done
+expect "with a polled queue" device-conformance device nvme-vfio-pci path="$path" num-poll-queues=1
