@@ -111,6 +111,11 @@ impl Files<'_> {
         self.folder.join("console")
     }
 
+    /// What the emulator complained of; it tells of each error that a damaged disk makes.
+    pub(super) fn complaints(&self) -> PathBuf {
+        self.folder.join("emulator")
+    }
+
     /// What the guest's first program reports.
     pub(super) fn report(&self) -> PathBuf {
         self.folder.join("report")
@@ -157,8 +162,11 @@ pub(super) fn run(
     make_images(files)?;
     let mut command = emulator(bed, base, files)?;
     command.arg("-serial").arg(format!("file:{}", files.console().display()));
+    let complaints = files.complaints();
+    let complaints =
+        File::create(&complaints).with_context(|| format!("cannot make {}", complaints.display()))?;
     let start = Instant::now();
-    let mut machine = Running(spawn(command.stdin(Stdio::null()))?);
+    let mut machine = Running(spawn(command.stdin(Stdio::null()).stderr(complaints))?);
     let mut report = Report::default();
     let mut read = 0;
     loop {

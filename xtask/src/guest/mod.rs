@@ -20,7 +20,8 @@
 //!
 //! # What is left of a run
 //!
-//! `guest/` in the target folder: `console`, `report`, `artefacts/NAME/…`, and with `--keep` the disks as `*.img`.
+//! `guest/` in the target folder: `console`, `emulator`, `report`, `artefacts/NAME/…`, and with `--keep` the disks as
+//! `*.img`.
 
 mod base;
 mod cpio;
@@ -35,7 +36,7 @@ mod tools;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -126,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.keep {
         machine::remove_large(&files);
     }
-    judge(&report, waves.iter().flatten(), &files.console())?;
+    judge(&report, waves.iter().flatten(), &files)?;
     let boot = report.boot_seconds.unwrap_or_default();
     eprintln!("guest: {} scenarios in {seconds:.1} s, {boot:.1} s of them to boot", report.outcomes.len());
     Ok(())
@@ -146,7 +147,7 @@ fn print_news(report: &mut Report) {
 ///
 /// # Errors
 /// There are some, or the guest did not come to its end.
-fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, console: &Path) -> Result<()> {
+fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, files: &Files<'_>) -> Result<()> {
     let mut failed = Vec::new();
     for scenario in wanted {
         let outcome = report.outcome(&scenario.name);
@@ -163,10 +164,12 @@ fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, consol
         }
     }
     if !report.is_complete() {
-        let console = fs::read(console).unwrap_or_default();
-        eprintln!("== the console of the guest\n{}", String::from_utf8_lossy(&console).trim_end());
-    }
-    if !report.is_complete() {
+        for (what, file) in
+            [("the console of the guest", files.console()), ("the emulator", files.complaints())]
+        {
+            let text = fs::read(file).unwrap_or_default();
+            eprintln!("== {what}\n{}", String::from_utf8_lossy(&text).trim_end());
+        }
         eprintln!("== {}", early_end(report));
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
@@ -230,6 +233,8 @@ impl RunFolder {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn verdict(text: &str) -> Result<()> {
@@ -237,7 +242,7 @@ mod tests {
         let wanted = ["a", "b"].map(|name| Scenario::parse(name, header).unwrap());
         let mut report = Report::default();
         report.add(text.as_bytes());
-        judge(&report, wanted.iter(), Path::new("no console"))
+        judge(&report, wanted.iter(), &Files { folder: Path::new("nowhere") })
     }
 
     #[test]
