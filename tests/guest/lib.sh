@@ -180,6 +180,7 @@ pci_address() {
     virtio-rng) echo 0000:00:14.1 ;;
     virtio-bypass) echo 0000:00:15.0 ;;
     nvme-damaged) echo 0000:00:16.0 ;;
+    nvme-holes) echo 0000:00:17.0 ;;
     *) fail "no device $1" ;;
     esac
 }

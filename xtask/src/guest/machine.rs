@@ -70,6 +70,13 @@ pub(super) const DEVICES: &[Device] = &[
         arguments: &["nvme,serial=nvme-damaged,drive=nvme-damaged,addr=0x16"],
         damage: Some(20 << 20),
     },
+    // One whose image is looked at.
+    Device {
+        name: "nvme-holes",
+        images: &["nvme-holes"],
+        arguments: &["nvme,serial=nvme-holes,drive=nvme-holes,addr=0x17"],
+        damage: None,
+    },
     // What a driver has to refuse: a disk of before virtio 1 that shares its group with a device that is no disk, and
     // a disk that goes around the IOMMU.
     Device {
@@ -128,10 +135,12 @@ impl Files<'_> {
 
     /// Disks of the machine.
     pub(super) fn images(&self) -> impl Iterator<Item = PathBuf> {
-        DEVICES
-            .iter()
-            .flat_map(|device| device.images)
-            .map(|image| self.folder.join(image).with_extension("img"))
+        DEVICES.iter().flat_map(|device| device.images).map(|image| self.image(image))
+    }
+
+    /// A disk of the machine.
+    pub(super) fn image(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension("img")
     }
 }
 
@@ -257,8 +266,7 @@ fn emulator(bed: &Bed, base: &Base, files: &Files<'_>) -> Result<Command> {
     }
     for device in DEVICES {
         for image in device.images {
-            let file = files.folder.join(image).with_extension("img");
-            command.args(["-drive", &drive(image, &file, device.damage)]);
+            command.args(["-drive", &drive(image, &files.image(image), device.damage)]);
         }
         command.args(device.arguments.iter().flat_map(|argument| ["-device", argument]));
     }

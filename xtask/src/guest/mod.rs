@@ -25,6 +25,7 @@
 
 mod base;
 mod cpio;
+mod holes;
 mod job;
 mod kernel;
 mod machine;
@@ -124,10 +125,14 @@ pub fn run(args: &Args) -> Result<()> {
     let report = machine::run(&bed, &base, &files, Duration::from_secs(args.limit), print_news)?;
     let seconds = start.elapsed().as_secs_f64();
     unpack_artefacts(&files)?;
+    let judged = judge(&report, waves.iter().flatten(), &files).and_then(|()| {
+        let mut holes = waves.iter().flatten().filter_map(|scenario| scenario.holes.as_ref());
+        holes.try_for_each(|holes| holes.check(&files.image(&holes.image)))
+    });
     if !args.keep {
         machine::remove_large(&files);
     }
-    judge(&report, waves.iter().flatten(), &files)?;
+    judged?;
     let boot = report.boot_seconds.unwrap_or_default();
     eprintln!("guest: {} scenarios in {seconds:.1} s, {boot:.1} s of them to boot", report.outcomes.len());
     Ok(())

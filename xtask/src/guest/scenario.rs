@@ -11,7 +11,8 @@
 //!
 //! `devices` are names of [`DEVICES`] that no other scenario may use at the same time, or `none`; `limit` is the time
 //! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
-//! out: those of [`programs::ON_DEMAND`] that it needs. A line `measures: yes` says that it measures: it runs only when
+//! out: those of [`programs::ON_DEMAND`] that it needs. `holes: DISK FIRST+LENGTH…` says what of a disk is no more than
+//! holes in its image at the end, in MiB; no other scenario has the disk then. A line `measures: yes` says that it measures: it runs only when
 //! it is asked for by name, with the gateway as it is shipped.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::holes::Holes;
 use super::{machine, programs};
 
 /// What only one scenario can use at a time: the machine's disks, and kernel interfaces.
@@ -50,6 +52,8 @@ pub(super) struct Scenario {
     pub(super) measures: bool,
     /// Programs of this repository, beside the gateway.
     pub(super) programs: Vec<String>,
+    /// What is left of a disk.
+    pub(super) holes: Option<Holes>,
 }
 
 impl Scenario {
@@ -61,7 +65,7 @@ impl Scenario {
         let mut keys = BTreeMap::new();
         for line in text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim) {
             match line.split_once(": ") {
-                Some((key @ ("devices" | "limit" | "beside" | "programs" | "measures"), value)) => {
+                Some((key @ ("devices" | "limit" | "beside" | "programs" | "measures" | "holes"), value)) => {
                     ensure!(keys.insert(key, value).is_none(), "`{key}` twice");
                 }
                 _ if line.starts_with('!') => {
@@ -88,6 +92,7 @@ impl Scenario {
             beside: is_yes("beside", key("beside")?)?,
             measures: is_yes("measures", keys.get("measures").copied().unwrap_or("no"))?,
             programs: programs(keys.get("programs").copied().unwrap_or_default())?,
+            holes: keys.get("holes").copied().map(Holes::parse).transpose()?,
         })
     }
 
