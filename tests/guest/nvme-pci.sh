@@ -36,6 +36,12 @@ disk() {
     expect "the kernel reads the same from $name" cmp "$node" "$name.data"
     vfio_bind "$1"
     gateway_start "$name" "$3" "$4" "$5"
+    kill_under_load "$name"
+    rebind "$1" ""
+    node=$(nvme_disk "$1" "$2")
+    expect "and after a server that was killed" cmp "$node" "$name.data"
+    vfio_bind "$1"
+    gateway_start "$name" "$3" "$4" "$5"
     expect "zeroes and discard" qemu-io -f raw -c "discard 4M 4M" -c "write -z -u 16M 8M" -c "write -z 30M 1M" \
         "$(uri "$name")"
     check_resets "$name" reset_function "$path"

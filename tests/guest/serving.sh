@@ -48,7 +48,7 @@ check_operations() {
 # fio_verify NAME OFFSET SIZE: writes all blocks of a range once, in random order, reads them back and compares.
 fio_verify() {
     fio --name=verify --ioengine=nbd --uri="$(uri "$1")" --rw=randwrite --bsrange=4k-64k --blockalign=4k \
-        --offset="$2" --size="$3" --iodepth=32 --verify=crc32c --verify_state_save=0 --output="$1-$2.fio"
+        --offset="$2" --size="$3" --iodepth=64 --verify=crc32c --verify_state_save=0 --output="$1-$2.fio"
 }
 
 # check_two_clients NAME BYTES: two clients at the same time, each in its half.
@@ -85,8 +85,8 @@ check_after_term() {
     check_contents "$1"
 }
 
-# check_after_kill NAME DRIVER WORD…: kills the server on NAME.sock in the middle of reads; the next one has the same.
-check_after_kill() {
+# kill_under_load NAME: kills the server on NAME.sock in the middle of reads.
+kill_under_load() {
     local load pid
     read -r pid <"$1.pid"
     fio --name=load --ioengine=nbd --uri="$(uri "$1")" --rw=randread --bs=4k --size=8M --iodepth=32 \
@@ -98,6 +98,11 @@ check_after_kill() {
     kill -9 "$pid"
     wait_for 10 ended "$pid"
     ! wait $load || fail "the client of a server that was killed ended well"
+}
+
+# check_after_kill NAME DRIVER WORD…: a server after one that was killed has the same.
+check_after_kill() {
+    kill_under_load "$1"
     gateway_start "$@"
     check_contents "$1"
     gateway_stop "$1"
