@@ -13,6 +13,7 @@ use crate::sh;
 ///
 /// No package of the bed is there for dmsetup: librbd, which QEMU's block modules need, brings it.
 pub(super) const PROGRAMS: &[&str] = &[
+    "cmp",
     "dmsetup",
     "e2fsck",
     "fio",
