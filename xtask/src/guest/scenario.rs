@@ -12,8 +12,8 @@
 //! `devices` are names of [`DEVICES`] that no other scenario may use at the same time, or `none`; `limit` is the time
 //! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
 //! out: those of [`programs::ON_DEMAND`] that it needs. `holes: DISK FIRST+LENGTH…` says what of a disk is no more than
-//! holes in its image at the end, in MiB; no other scenario has the disk then. A line `measures: yes` says that it measures: it runs only when
-//! it is asked for by name, with the gateway as it is shipped.
+//! holes in its image at the end, in MiB; no other scenario has the disk then. A line `measures: yes` says that it
+//! measures: it runs only when it is asked for by name, with the gateway as it is shipped.
 
 use std::collections::BTreeMap;
 use std::fs;
