@@ -1,9 +1,11 @@
 //! The emulated machine: processors, disks behind an IOMMU, and ports to the host.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,6 +100,8 @@ const IMAGE_BYTES: u64 = 64 << 20;
 const MEMORY: &str = "1G";
 /// The IOMMU is on; what only protects against attackers of the host is off.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 intel_iommu=on mitigations=off nokaslr";
+/// Time to the first scenario after which the emulator is thought to be stuck; it takes seconds.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How often the machine is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -133,6 +137,16 @@ impl Files<'_> {
         self.folder.join("artefacts.tar")
     }
 
+    /// Prints what the kernel and the emulator said last.
+    pub(super) fn print_last_words(&self) {
+        for (what, file) in
+            [("the console of the guest", self.console()), ("the emulator", self.complaints())]
+        {
+            let text = fs::read(file).unwrap_or_default();
+            eprintln!("== {what}\n{}", String::from_utf8_lossy(&text).trim_end());
+        }
+    }
+
     /// Disks of the machine.
     pub(super) fn images(&self) -> impl Iterator<Item = PathBuf> {
         DEVICES.iter().flat_map(|device| device.images).map(|image| self.image(image))
@@ -155,6 +169,44 @@ impl Drop for Running {
     }
 }
 
+/// How the run of a machine ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The guest said that it was done.
+    Done,
+    /// The emulator ended before.
+    Emulator(ExitStatus),
+    /// No scenario had begun after [`BOOT_LIMIT`].
+    NotUp,
+    /// The time for everything was over.
+    Late,
+}
+
+impl Ending {
+    /// Whether the emulator failed, and not what ran in its guest: it ended by a signal, as for a failed assertion, or
+    /// did not bring the guest as far as the first scenario.
+    pub(super) fn is_of_emulator(&self) -> bool {
+        match self {
+            Ending::Emulator(status) => status.signal().is_some(),
+            Ending::NotUp => true,
+            Ending::Done | Ending::Late => false,
+        }
+    }
+}
+
+impl Display for Ending {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Done => write!(f, "the guest was done"),
+            Ending::Emulator(status) => {
+                write!(f, "the emulator ended with {status} before the guest was done")
+            }
+            Ending::NotUp => write!(f, "the guest was not up after {} s", BOOT_LIMIT.as_secs()),
+            Ending::Late => write!(f, "the guest did not end in time"),
+        }
+    }
+}
+
 /// Boots the guest and follows its report until it says that it is done, ends, or the time is over.
 ///
 /// `notice` is called after each part of the report.
@@ -165,35 +217,34 @@ pub(super) fn run(
     bed: &Bed,
     base: &Base,
     files: &Files<'_>,
-    limit: Duration,
+    deadline: Instant,
+    report: &mut Report,
     mut notice: impl FnMut(&mut Report),
-) -> Result<Report> {
+) -> Result<Ending> {
     make_images(files)?;
     let mut command = emulator(bed, base, files)?;
     command.arg("-serial").arg(format!("file:{}", files.console().display()));
-    let complaints = files.complaints();
-    let complaints =
-        File::create(&complaints).with_context(|| format!("cannot make {}", complaints.display()))?;
-    let start = Instant::now();
+    let complaints = make(&files.complaints())?;
+    // What another machine wrote must not be taken for this one's.
+    make(&files.report())?;
+    let up = Instant::now() + BOOT_LIMIT;
     let mut machine = Running(spawn(command.stdin(Stdio::null()).stderr(complaints))?);
-    let mut report = Report::default();
     let mut read = 0;
     loop {
         let ended = machine.0.try_wait().context("cannot wait for the emulator")?;
         let text = rest(&files.report(), read).context("cannot read the report")?;
         read += u64::try_from(text.len()).context("a long report")?;
         report.add(&text);
-        notice(&mut report);
+        notice(report);
+        let now = Instant::now();
         // What the guest does after its last line proves nothing: it is not waited for.
-        if report.is_complete() || ended.is_some() {
-            report.emulator = ended;
-            return Ok(report);
+        match ended {
+            _ if report.is_complete() => return Ok(Ending::Done),
+            Some(status) => return Ok(Ending::Emulator(status)),
+            None if now >= deadline => return Ok(Ending::Late),
+            None if report.boot_seconds.is_none() && now >= up => return Ok(Ending::NotUp),
+            None => thread::sleep(POLL),
         }
-        if start.elapsed() >= limit {
-            report.is_late = true;
-            return Ok(report);
-        }
-        thread::sleep(POLL);
     }
 }
 
@@ -217,25 +268,23 @@ fn spawn(command: &mut Command) -> Result<Child> {
 /// Empty disks of a run.
 fn make_images(files: &Files<'_>) -> Result<()> {
     for image in files.images() {
-        File::create(&image)
-            .and_then(|file| file.set_len(IMAGE_BYTES))
-            .with_context(|| format!("cannot make {}", image.display()))?;
+        make(&image)?.set_len(IMAGE_BYTES).with_context(|| format!("cannot make {}", image.display()))?;
     }
     Ok(())
 }
 
-/// A file from an offset on; nothing when it is not there yet.
+/// An empty file.
+fn make(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// A file from an offset on.
 fn rest(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    match File::open(path) {
-        Ok(mut file) => {
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_to_end(&mut text)?;
-            Ok(text)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
-        Err(error) => Err(error),
-    }
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The emulator's command line, without the console.
@@ -303,10 +352,19 @@ mod tests {
     fn a_report_is_read_piece_by_piece() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report");
-        assert!(rest(&path, 0).unwrap().is_empty());
         fs::write(&path, "one\ntwo\n").unwrap();
         assert_eq!(rest(&path, 4).unwrap(), b"two\n");
         assert!(rest(&path, 8).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_emulator_fails_by_itself_or_because_of_its_guest() {
+        let aborted = Ending::Emulator(ExitStatus::from_raw(6));
+        assert!(aborted.is_of_emulator(), "{aborted}");
+        assert!(Ending::NotUp.is_of_emulator());
+        // A guest whose kernel panics reboots, which ends the emulator with a status.
+        let ended = Ending::Emulator(ExitStatus::from_raw(0));
+        assert!(!ended.is_of_emulator() && !Ending::Late.is_of_emulator() && !Ending::Done.is_of_emulator());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!    as can run at the same time (`scenario.rs`).
 //! 3. The guest reports over a port of the machine (`report.rs`): output, ends, the kernel's log. A scenario has
 //!    passed when the report says so; silence is failure. Over another port come the files that scenarios left.
+//! 4. When the emulator itself fails, what has no result yet gets another boot (`boots.rs`).
 //!
 //! # A new scenario
 //!
@@ -24,6 +25,7 @@
 //! `*.img`.
 
 mod base;
+mod boots;
 mod cpio;
 mod holes;
 mod job;
@@ -38,16 +40,15 @@ mod tools;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bed::Bed;
-use crate::{repo, sh};
-use job::Job;
-use machine::Files;
+use crate::repo;
+use boots::Setup;
+use machine::{Ending, Files};
 use report::Report;
 use scenario::Scenario;
 
@@ -114,21 +115,14 @@ pub fn run(args: &Args) -> Result<()> {
     let base = base::ensure(&bed)?;
     let folder = RunFolder::make()?;
     let files = Files { folder: &folder.path };
-    let job = |waves| Job { waves, sources: &sources, programs: &args.with };
+    let setup = Setup { bed: &bed, base: &base, files: &files, sources: &sources, programs: &args.with };
     if args.shell {
-        job(&[]).write(&base, &files.archive())?;
-        return machine::shell(&bed, &base, &files);
+        return boots::shell(&setup);
     }
-    let waves = scenario::waves(chosen);
-    job(&waves).write(&base, &files.archive())?;
     let start = Instant::now();
-    let report = machine::run(&bed, &base, &files, Duration::from_secs(args.limit), print_news)?;
+    let (report, ending) = boots::run(&setup, &chosen, Duration::from_secs(args.limit), print_news)?;
     let seconds = start.elapsed().as_secs_f64();
-    unpack_artefacts(&files)?;
-    let judged = judge(&report, waves.iter().flatten(), &files).and_then(|()| {
-        let mut holes = waves.iter().flatten().filter_map(|scenario| scenario.holes.as_ref());
-        holes.try_for_each(|holes| holes.check(&files.image(&holes.image)))
-    });
+    let judged = judge(&report, &ending, &chosen, &files);
     if !args.keep {
         machine::remove_large(&files);
     }
@@ -152,7 +146,7 @@ fn print_news(report: &mut Report) {
 ///
 /// # Errors
 /// There are some, or the guest did not come to its end.
-fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, files: &Files<'_>) -> Result<()> {
+fn judge(report: &Report, ending: &Ending, wanted: &[Scenario], files: &Files<'_>) -> Result<()> {
     let mut failed = Vec::new();
     for scenario in wanted {
         let outcome = report.outcome(&scenario.name);
@@ -168,43 +162,13 @@ fn judge<'a>(report: &Report, wanted: impl Iterator<Item = &'a Scenario>, files:
             outcome.kernel.iter().for_each(|line| eprintln!("{line}"));
         }
     }
-    if !report.is_complete() {
-        for (what, file) in
-            [("the console of the guest", files.console()), ("the emulator", files.complaints())]
-        {
-            let text = fs::read(file).unwrap_or_default();
-            eprintln!("== {what}\n{}", String::from_utf8_lossy(&text).trim_end());
-        }
-        eprintln!("== {}", early_end(report));
+    let is_done = matches!(ending, Ending::Done);
+    if !is_done {
+        files.print_last_words();
+        eprintln!("== {ending}");
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
-    ensure!(report.is_complete(), "{}", early_end(report));
-    Ok(())
-}
-
-/// Why there is less of a report than there should be.
-fn early_end(report: &Report) -> String {
-    match report.emulator {
-        _ if report.is_late => "the guest did not end in time".into(),
-        Some(status) => format!("the emulator ended with {status} before the guest was done"),
-        None => "the guest did not say that it was done".into(),
-    }
-}
-
-/// Unpacks what scenarios left, into a folder of each.
-fn unpack_artefacts(files: &Files<'_>) -> Result<()> {
-    let archives = files.artefacts();
-    if fs::metadata(&archives).is_ok_and(|facts| facts.len() > 0) {
-        let folder = files.folder.join("artefacts");
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        // An archive ends with zeroes, and another follows.
-        let mut tar = Command::new("tar");
-        tar.args(["--extract", "--ignore-zeros", "--no-same-owner", "--file"])
-            .arg(&archives)
-            .arg("-C")
-            .arg(&folder);
-        sh::capture(&mut tar)?;
-    }
+    ensure!(is_done, "{ending}");
     Ok(())
 }
 
@@ -242,23 +206,23 @@ mod tests {
 
     use super::*;
 
-    fn verdict(text: &str) -> Result<()> {
+    fn verdict(text: &str, ending: &Ending) -> Result<()> {
         let header = "# It works.\n# devices: none\n# limit: 4\n# beside: yes\n";
         let wanted = ["a", "b"].map(|name| Scenario::parse(name, header).unwrap());
         let mut report = Report::default();
         report.add(text.as_bytes());
-        judge(&report, wanted.iter(), &Files { folder: Path::new("nowhere") })
+        judge(&report, ending, &wanted, &Files { folder: Path::new("nowhere") })
     }
 
     #[test]
     fn every_scenario_must_say_that_it_went_well() {
-        assert!(verdict("result a 0 1\nresult b 0 1\nend\n").is_ok());
-        for (text, message) in [
-            ("result a 0 1\nend\n", "failed: b"),
-            ("result a 1 1\nresult b late 1\nend\n", "failed: a, b"),
-            ("result a 0 1\nresult b 0 1\n", "done"),
+        assert!(verdict("result a 0 1\nresult b 0 1\n", &Ending::Done).is_ok());
+        for (text, ending, message) in [
+            ("result a 0 1\n", Ending::Done, "failed: b"),
+            ("result a 1 1\nresult b late 1\n", Ending::Done, "failed: a, b"),
+            ("result a 0 1\nresult b 0 1\n", Ending::Late, "in time"),
         ] {
-            let error = verdict(text).unwrap_err().to_string();
+            let error = verdict(text, &ending).unwrap_err().to_string();
             assert!(error.contains(message), "{text}: {error}");
         }
     }

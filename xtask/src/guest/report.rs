@@ -1,7 +1,6 @@
 //! What the guest says about its scenarios. `init.sh` describes the lines.
 
 use std::collections::BTreeMap;
-use std::process::ExitStatus;
 
 /// How a scenario ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,7 @@ impl Outcome {
     }
 }
 
-/// The report of a machine, as far as it came.
+/// The report of a machine, as far as it came, and of those that ran the other scenarios before it.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// Seconds from the kernel's start to the first scenario.
@@ -51,10 +50,6 @@ pub(super) struct Report {
     pub(super) outcomes: BTreeMap<String, Outcome>,
     /// Scenarios whose end was said since this was last emptied.
     pub(super) news: Vec<String>,
-    /// How the emulator ended, if it ended by itself.
-    pub(super) emulator: Option<ExitStatus>,
-    /// Whether the time for everything was over.
-    pub(super) is_late: bool,
     complete: bool,
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
@@ -74,6 +69,22 @@ impl Report {
     /// Whether the guest said that nothing follows.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Forgets what the machine said of scenarios that had not ended: another machine begins them again.
+    pub(super) fn begin_again(&mut self) {
+        self.outcomes.retain(|_, outcome| outcome.end.is_some());
+        self.partial.clear();
+        self.boot_seconds = None;
+        self.complete = false;
+    }
+
+    /// Says of a scenario that went well what was found wrong afterwards.
+    pub(super) fn fail(&mut self, name: &str, reason: &str) {
+        let outcome = self.of(name);
+        outcome.output.push(format!("FAILED: {reason}"));
+        outcome.end = Some((End::Status(1), outcome.end.map_or(0.0, |(_, seconds)| seconds)));
+        self.news.push(name.to_owned());
     }
 
     /// All about a scenario; nothing was said about one that did not begin.
@@ -166,6 +177,27 @@ mod tests {
             report.add(text.as_bytes());
             assert_eq!(report.outcome("a").is_good(), good, "{text}");
         }
+    }
+
+    #[test]
+    fn another_machine_goes_on_where_one_ended() {
+        let mut report = Report::default();
+        report.add(b"boot 1\nresult a 0 10\nline b one\nresu");
+        report.begin_again();
+        assert_eq!(report.boot_seconds, None);
+        report.add(b"boot 2\nline b two\nresult b 0 10\nend\n");
+        assert!(report.is_complete() && report.outcome("a").is_good());
+        assert_eq!(report.outcome("b").output, ["two"]);
+    }
+
+    #[test]
+    fn what_is_found_wrong_afterwards_is_a_failure() {
+        let mut report = Report::default();
+        report.add(b"result a 0 10\n");
+        report.fail("a", "no hole");
+        assert!(!report.outcome("a").is_good());
+        assert_eq!(report.outcome("a").output, ["FAILED: no hole"]);
+        assert_eq!(report.news, ["a", "a"]);
     }
 
     #[test]
