@@ -73,6 +73,26 @@ const LANES_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a device may be mended within a minute.
 const MENDS_MAX: usize = 5;
 
+/// What the thread remembers of a device.
+#[derive(Default)]
+struct Past {
+    /// When it was mended within the last minute.
+    mended: Vec<Instant>,
+    /// What it tells that cannot be.
+    told: Option<String>,
+}
+
+impl Past {
+    /// Whether a device has not told this before, or told something else meanwhile: it may be asked every second, and
+    /// a warning for each would say nothing.
+    fn is_news(&mut self, told: String) -> bool {
+        let told = Some(told);
+        let is_news = self.told != told;
+        self.told = told;
+        is_news
+    }
+}
+
 /// Keeps a device in service until it is dropped.
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
@@ -126,7 +146,7 @@ impl Drop for Keeper {
 
 impl Shared {
     fn keep(&self, mut transport: impl Transport) {
-        let mut mended = Vec::new();
+        let mut past = Past::default();
         while !self.device.is_dead() {
             let device = &self.device;
             let mut files = vec![
@@ -141,11 +161,11 @@ impl Shared {
                 Ok(Some(0)) | Err(_) => return transport.end(),
                 Ok(Some(2)) => {
                     self.changed.reset();
-                    self.look(&transport, &mut mended)
+                    self.look(&transport, &mut past)
                 }
-                Ok(Some(3)) => self.hear(&mut mended),
-                Ok(Some(4..)) => self.look(&transport, &mut mended),
-                Ok(None) if pace.is_some() => self.look(&transport, &mut mended),
+                Ok(Some(3)) => self.hear(&mut past),
+                Ok(Some(4..)) => self.look(&transport, &mut past),
+                Ok(None) if pace.is_some() => self.look(&transport, &mut past),
                 Ok(_) => None,
             };
             if let Some(reason) = reason {
@@ -160,50 +180,55 @@ impl Shared {
     }
 
     /// Does something about what queues complained of. Returns why the device is to be restarted, if it is.
-    fn hear(&self, mended: &mut Vec<Instant>) -> Option<String> {
-        self.hold(self.device.take_complaint()?, mended)
+    fn hear(&self, past: &mut Past) -> Option<String> {
+        self.hold(self.device.take_complaint()?, past)
     }
 
     /// Follows what the device tells. Returns why it is to be restarted, if it is.
-    fn look(&self, transport: &impl Transport, mended: &mut Vec<Instant>) -> Option<String> {
+    fn look(&self, transport: &impl Transport, past: &mut Past) -> Option<String> {
         let told = match transport.trouble() {
             None => transport.capacity_bytes(),
-            Some(trouble) => return self.judge(trouble, mended),
+            Some(trouble) => return self.judge(trouble, past),
         };
         match told {
-            Ok(capacity_bytes) if self.device.resize(capacity_bytes) => {
-                self.news.tell(Event::CapacityChanged);
+            Ok(capacity_bytes) => {
+                past.told = None;
+                if self.device.resize(capacity_bytes) {
+                    self.news.tell(Event::CapacityChanged);
+                }
             }
-            Ok(_) => {}
             Err(error) => match transport.trouble() {
                 // It may have gone while it was read.
-                Some(trouble) => return self.judge(trouble, mended),
-                None => tracing::warn!("{} tells a change that cannot be: {error}", self.device.facts.name),
+                Some(trouble) => return self.judge(trouble, past),
+                None if past.is_news(error.to_string()) => {
+                    tracing::warn!("{} tells a change that cannot be: {error}", self.device.facts.name);
+                }
+                None => {}
             },
         }
         None
     }
 
-    fn judge(&self, trouble: Trouble, mended: &mut Vec<Instant>) -> Option<String> {
+    fn judge(&self, trouble: Trouble, past: &mut Past) -> Option<String> {
         let name = &self.device.facts.name;
         match trouble {
             Trouble::Gone(what) => {
                 self.device.die(&format!("{name} {what}"));
                 None
             }
-            Trouble::Ill(what) => self.hold(format!("{name} {what}"), mended),
+            Trouble::Ill(what) => self.hold(format!("{name} {what}"), past),
         }
     }
 
     /// Has the queues give their lanes back, so that the device can be restarted for this reason, which is returned.
     /// One that needs it too often is dead.
-    fn hold(&self, reason: String, mended: &mut Vec<Instant>) -> Option<String> {
-        mended.retain(|then| then.elapsed() < Duration::from_secs(60));
-        if mended.len() >= MENDS_MAX {
+    fn hold(&self, reason: String, past: &mut Past) -> Option<String> {
+        past.mended.retain(|then| then.elapsed() < Duration::from_secs(60));
+        if past.mended.len() >= MENDS_MAX {
             self.device.die(&format!("{reason}, after {MENDS_MAX} resets within a minute"));
             return None;
         }
-        mended.push(Instant::now());
+        past.mended.push(Instant::now());
         self.device.hold();
         self.news.tell(Event::Suspended { reason: format!("{reason}: it is reset") });
         Some(reason)
@@ -237,7 +262,7 @@ impl Shared {
 pub(crate) struct Hand<T: Transport> {
     shared: Shared,
     transport: T,
-    mended: Vec<Instant>,
+    past: Past,
     /// Why the device is to be restarted.
     reason: Option<String>,
 }
@@ -248,17 +273,17 @@ impl<T: Transport> Hand<T> {
     /// No descriptors left.
     pub(crate) fn new(device: Arc<Device>, transport: T) -> io::Result<Hand<T>> {
         let shared = Shared { device, news: News::new()?, stop: EventFd::new()?, changed: EventFd::new()? };
-        Ok(Hand { shared, transport, mended: Vec::new(), reason: None })
+        Ok(Hand { shared, transport, past: Past::default(), reason: None })
     }
 
     /// Does what the thread does when it wakes up. `true`: the device is to be restarted when the queues have given
     /// their lanes back.
     pub(crate) fn look(&mut self) -> bool {
-        let Hand { shared, transport, mended, reason } = self;
+        let Hand { shared, transport, past, reason } = self;
         if reason.is_none() && !shared.device.is_dead() {
-            *reason = shared.hear(mended).or_else(|| {
+            *reason = shared.hear(past).or_else(|| {
                 let is_alive = !shared.device.is_dead();
-                is_alive.then(|| shared.look(transport, mended)).flatten()
+                is_alive.then(|| shared.look(transport, past)).flatten()
             });
         }
         if shared.device.is_dead() {
@@ -284,5 +309,19 @@ impl<T: Transport> Hand<T> {
 impl<T: Transport> Drop for Hand<T> {
     fn drop(&mut self) {
         self.transport.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_tells_again_is_no_news() {
+        let mut past = Past::default();
+        let news = ["huge", "huge", "odd", "huge"].map(|told| past.is_news(told.into()));
+        assert_eq!(news, [true, false, true, true]);
+        past.told = None;
+        assert!(past.is_news("huge".into()));
     }
 }
