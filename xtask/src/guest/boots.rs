@@ -1,9 +1,10 @@
 //! Boots of the machine until each scenario has a result.
 //!
-//! An emulator has errors of its own: QEMU 10.0 ends with a failed assertion when a processor uses a device in the
-//! moment in which another changes the map of memory (`iotlb_to_section`, seen once in some forty runs). That shows
-//! nothing about the gateway, so what has no result then gets another boot, and that is told. Who brings the emulator
-//! down each time has failed: [`BOOTS_MAX`].
+//! An emulator has errors of its own. After some minutes of devices that come and go, QEMU 10.0 may end with a failed
+//! assertion when a processor uses a device in the moment in which another changes the map of memory
+//! (`iotlb_to_section`), or lose the timer of a processor, so that its guest stands still. That shows nothing about the
+//! gateway, so what has no result then gets another boot, and that is told. Who brings the emulator down each time has
+//! failed: [`BOOTS_MAX`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,9 +175,9 @@ mod tests {
 
     #[test]
     fn an_emulator_that_always_fails_is_given_up() {
-        let (asked, ending) = boots(&["result a 0 1\n", "", ""], || Ending::NotUp);
+        let (asked, ending) = boots(&["result a 0 1\n", "", ""], || Ending::Silent);
         assert_eq!(asked, ["abc", "bc", "bc"]);
-        assert!(matches!(ending, Ending::NotUp));
+        assert!(matches!(ending, Ending::Silent));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #   line NAME TEXT         a scenario printed this
 #   kernel NAME TEXT       the kernel logged this during a scenario that failed
 #   result NAME END TIME   a scenario ended: its exit status, or `late`, or `stuck` if it cannot be killed
+#   beat                   a scenario is waited for; each ten seconds, so that a guest that stands still is noticed
 #   end                    nothing follows
 export PATH=/usr/sbin:/usr/bin HOME=/
 
@@ -75,7 +76,7 @@ run() {
     relay line "$name" <"$folder/output" &
     relay=$!
     clock
-    begin=$now
+    begin=$now beat=$now
     (
         (scenario "$name") </dev/null 3>&- 4>&-
         echo $? >"$folder/end.new"
@@ -84,6 +85,10 @@ run() {
     until [ -e "$folder/end" ]; do
         clock
         [ $((now - begin)) -lt $limit ] || break
+        if [ $((now - beat)) -ge 1000 ]; then
+            beat=$now
+            echo beat >&3
+        fi
         sleep 0.05
     done
     clock
