@@ -111,7 +111,7 @@ pub trait Connected {
 }
 
 /// What the caller decides at start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartOptions {
     /// Threads that will drive queues. `num-queues` defaults to this, at most the device's maximum.
     pub workers: usize,

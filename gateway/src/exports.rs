@@ -1,12 +1,14 @@
-//! [`ExportTable`]: what this server offers, as the handshake asks for it.
+//! [`Catalogue`]: what this server offers, as the handshake asks for it.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use drivers::Limits;
 use nbd::server::{Exports, ListAnswer, Listed};
 use nbd::{BlockSizes, ExportFacts, TransmissionFlags};
 
 use crate::disk::DiskShared;
+use crate::server::Offer;
 
 /// Longest payload of a write that is announced; longer ones are refused.
 const MAXIMUM_PAYLOAD_BYTES: u32 = 32 << 20;
@@ -15,57 +17,90 @@ const MAXIMUM_PAYLOAD_BYTES: u32 = 32 << 20;
 const MAXIMUM_DF_BYTES: u32 = 1 << 20;
 
 /// One export: a name for a disk.
+#[derive(Debug)]
 pub(crate) struct Export {
-    pub(crate) name: String,
-    pub(crate) description: Option<String>,
-    pub(crate) read_only: bool,
+    pub(crate) offer: Offer,
     pub(crate) disk: Arc<DiskShared>,
 }
 
-/// The exports of this server. The first one is the default.
-pub(crate) struct ExportTable {
-    exports: Vec<Export>,
+/// What this server offers now. The first one is the default.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    exports: RwLock<Vec<Arc<Export>>>,
 }
 
-impl ExportTable {
-    pub(crate) fn new(exports: Vec<Export>) -> ExportTable {
-        ExportTable { exports }
+impl Catalogue {
+    /// Offers these from now on. Sessions of others are not touched.
+    pub(crate) fn offer(&self, exports: Vec<Arc<Export>>) {
+        *self.exports.write().unwrap_or_else(PoisonError::into_inner) = exports;
     }
 
-    /// Which disk the export of this name is.
-    pub(crate) fn disk_of(&self, name: &str) -> Option<usize> {
-        self.by_name(name).map(|export| export.disk.index())
+    /// What is offered now.
+    fn exports(&self) -> RwLockReadGuard<'_, Vec<Arc<Export>>> {
+        self.exports.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn by_name(&self, name: &str) -> Option<&Export> {
-        self.exports.iter().find(|export| export.name == name)
+    /// The export of this name.
+    fn by_name(&self, name: &str) -> Option<Arc<Export>> {
+        self.exports().iter().find(|export| export.offer.name == name).cloned()
+    }
+
+    /// The export that clients get who name none.
+    fn default(&self) -> Option<Arc<Export>> {
+        self.by_name("").or_else(|| self.exports().first().cloned())
     }
 }
 
-impl Exports for ExportTable {
+/// The catalogue as one client sees it.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    catalogue: &'a Catalogue,
+    /// What was found last: what is opened, when the client is told that it is. The catalogue may change meanwhile.
+    found: RefCell<Option<Arc<Export>>>,
+}
+
+impl View<'_> {
+    /// A view of a client that has asked for nothing yet.
+    pub(crate) fn new(catalogue: &Catalogue) -> View<'_> {
+        View { catalogue, found: RefCell::default() }
+    }
+
+    /// The export that was found last.
+    pub(crate) fn into_found(self) -> Option<Arc<Export>> {
+        self.found.into_inner()
+    }
+
+    fn found(&self, export: Option<Arc<Export>>) -> Option<ExportFacts> {
+        let facts = export.as_deref().map(facts);
+        self.found.replace(export);
+        facts
+    }
+}
+
+impl Exports for View<'_> {
     fn list(&self) -> ListAnswer {
-        let listed = |export: &Export| Listed {
-            name: export.name.clone(),
-            description: export.description.clone().unwrap_or_default(),
+        let listed = |export: &Arc<Export>| Listed {
+            name: export.offer.name.clone(),
+            description: export.offer.description.clone().unwrap_or_default(),
         };
-        ListAnswer::Exports(self.exports.iter().map(listed).collect())
+        ListAnswer::Exports(self.catalogue.exports().iter().map(listed).collect())
     }
 
     fn find(&self, name: &str) -> Option<ExportFacts> {
-        self.by_name(name).map(facts)
+        self.found(self.catalogue.by_name(name))
     }
 
     fn find_default(&self) -> Option<ExportFacts> {
-        self.find("").or_else(|| self.exports.first().map(facts))
+        self.found(self.catalogue.default())
     }
 }
 
 /// What NBD clients are told about an export.
 fn facts(export: &Export) -> ExportFacts {
     let limits = export.disk.limits();
-    let mut facts = ExportFacts::new(export.name.clone(), limits.capacity_bytes);
-    facts.description = export.description.clone();
-    facts.flags = flags(&limits, export.read_only);
+    let mut facts = ExportFacts::new(export.offer.name.clone(), limits.capacity_bytes);
+    facts.description = export.offer.description.clone();
+    facts.flags = flags(&limits, export.offer.read_only);
     facts.block_sizes = BlockSizes {
         minimum_bytes: 1,
         preferred_bytes: limits.optimal_io_alignment_bytes.clamp(4096, MAXIMUM_PAYLOAD_BYTES),

@@ -16,7 +16,7 @@ use nbd::server::{CloseReason, Handshake, Policy, State};
 use tokio::sync::Notify;
 use tokio_uring::net::UnixStream;
 
-use crate::exports::ExportTable;
+use crate::exports::{Catalogue, Export, View};
 use crate::net::complaint::complain;
 use crate::net::peer;
 use crate::net::stream::Stream;
@@ -67,7 +67,7 @@ impl Drop for Entered {
 /// How a handshake ended.
 enum End {
     /// With an open export; the bytes came after it.
-    Open(Box<Transmission>, Vec<u8>),
+    Open(Box<Transmission>, Arc<Export>, Vec<u8>),
     /// Without.
     Closed(CloseReason),
     /// The client vanished, or the system said no.
@@ -78,12 +78,19 @@ enum End {
     GivenUp,
 }
 
-/// Starts the handshake on a fresh connection. When it succeeds the worker gets the session by its mailbox.
-pub(crate) fn spawn(socket: OwnedFd, exports: Arc<ExportTable>, mailbox: Arc<Mailbox>, counter: &Counter) {
+/// Starts the handshake on a fresh connection. When it succeeds a worker that has a queue of the disk gets the session
+/// by its mailbox: this one, if it has one.
+pub(crate) fn spawn(socket: OwnedFd, exports: Arc<Catalogue>, mailbox: Arc<Mailbox>, counter: &Counter) {
     let entered = counter.enter();
     tokio_uring::spawn(async move {
         match run(socket, &exports, &entered).await {
-            Ok(message) => mailbox.post(message),
+            Ok(Opened { export, message }) => match host(&export, &mailbox) {
+                None => mailbox.post(message),
+                Some(other) => {
+                    other.post_session(message);
+                    mailbox.connection_over();
+                }
+            },
             Err(Unopened) => mailbox.connection_over(),
         }
         // The worker may wait for the last handshake to end.
@@ -92,10 +99,25 @@ pub(crate) fn spawn(socket: OwnedFd, exports: Arc<ExportTable>, mailbox: Arc<Mai
     });
 }
 
+/// The worker that is to serve this export; `None`: the one of `own`.
+fn host(export: &Export, own: &Arc<Mailbox>) -> Option<Arc<Mailbox>> {
+    let owners = export.disk.mailboxes();
+    if owners.iter().any(|owner| Arc::ptr_eq(owner, own)) {
+        return None;
+    }
+    owners.iter().min_by_key(|owner| owner.connections()).cloned()
+}
+
+/// There will be a session.
+struct Opened {
+    export: Arc<Export>,
+    message: Message,
+}
+
 /// There will be no session.
 struct Unopened;
 
-async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Result<Message, Unopened> {
+async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<Opened, Unopened> {
     // The runtime's stream only reads and writes; which family the socket is of does not matter to it.
     let stream = UnixStream::from_std(socket.into());
     let end = tokio::select! {
@@ -108,12 +130,14 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
     };
     let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
-        End::Open(transmission, received) => {
+        End::Open(transmission, export, received) => {
             tracing::debug!("{} opened export {:?}", peer(), transmission.export.name);
             // The stream cannot be turned into a descriptor again, but no operation of it is under way.
             match sys::descriptor_of(&stream).try_clone_to_owned() {
                 Ok(client) => {
-                    return Ok(Message::Session { stream: Stream::new(client), transmission, received });
+                    let stream = Stream::new(client);
+                    let message = Message::Session { stream, transmission, export: export.clone(), received };
+                    return Ok(Opened { export, message });
                 }
                 Err(cause) => complain(format_args!("cannot serve {}: {cause}", peer())),
             }
@@ -135,7 +159,8 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
 }
 
 /// Talks until an export is open, or the client changed its mind or was sent away.
-async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
+async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
+    let view = View::new(exports);
     let mut handshake = Handshake::new(Policy::default());
     let mut out = handshake.greeting().to_vec();
     let mut buffer = vec![0; RECEIVE_BYTES];
@@ -149,7 +174,12 @@ async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
             out.clear();
         }
         match state {
-            State::Transmission(transmission) => return Ok(End::Open(transmission, received)),
+            State::Transmission(transmission) => {
+                return Ok(match view.into_found() {
+                    Some(export) => End::Open(transmission, export, received),
+                    None => End::Closed(CloseReason::Refused("no export was found")),
+                });
+            }
             State::Close(reason) => return Ok(End::Closed(reason)),
             State::StartTls => return Ok(End::Closed(CloseReason::Refused("there is no encryption"))),
             State::NeedMore => {}
@@ -160,7 +190,7 @@ async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
         if got == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let advance = handshake.advance(&buffer[..got], exports, &mut out);
+        let advance = handshake.advance(&buffer[..got], &view, &mut out);
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;
     }

@@ -8,7 +8,7 @@ use super::{Phase, Property, Value};
 use crate::error::Error;
 
 /// The properties a user has set: checked against the table, in any order, each at most once.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     values: Vec<(&'static str, Value)>,
 }

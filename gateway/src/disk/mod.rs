@@ -170,14 +170,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// The view of worker `worker`. Call on the worker's thread.
-    pub(crate) fn open(shared: Arc<DiskShared>, worker: usize) -> Result<Disk, drivers::Error> {
-        let queue = shared.device().queue(worker)?;
-        let pool = Pool::new(shared.device().region().clone(), worker);
+    /// The view of the worker that has queue `queue`. Call on the worker's thread.
+    pub(crate) fn open(shared: Arc<DiskShared>, queue: usize) -> Result<Disk, drivers::Error> {
+        let pool = Pool::new(shared.device().region().clone(), queue);
         let limits = shared.limits();
         Ok(Disk {
             limits,
-            queue,
+            queue: shared.device().queue(queue)?,
             ops: Slab::new(),
             flights: Slab::new(),
             todo: VecDeque::new(),
@@ -187,7 +186,7 @@ impl Disk {
             has_yielded: false,
             flush: flush::Flusher::default(),
             extents: Vec::new(),
-            exclusive: exclusive::Exclusive::new(worker, &pool, limits),
+            exclusive: exclusive::Exclusive::new(queue, &pool, limits),
             pool,
             shared,
             dead: false,
@@ -233,6 +232,11 @@ impl Disk {
             && self.runnable.is_empty()
             && !self.is_waiting()
             && !self.queue.has_news()
+    }
+
+    /// Whether a turn may do something: one that is dead is asked whether it still is.
+    pub(crate) fn has_something_to_do(&self) -> bool {
+        self.dead || !self.is_idle()
     }
 
     /// Whether completions are on their way.

@@ -1,6 +1,7 @@
 //! [`DiskShared`]: what the workers share of one disk.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drivers::{Limits, Started};
@@ -17,8 +18,16 @@ pub(crate) struct DiskShared {
     /// to hear of it learns of it by this number.
     flush_failures: AtomicU64,
     exclusive: Mutex<ExclusiveTable>,
-    /// One per worker.
+    /// Clients in transmission, on all workers.
+    sessions: AtomicUsize,
+    /// One for each queue: of the worker that has it.
     mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl fmt::Debug for DiskShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "disk {}", self.index)
+    }
 }
 
 impl DiskShared {
@@ -28,6 +37,7 @@ impl DiskShared {
             index,
             flush_failures: AtomicU64::new(0),
             exclusive: Mutex::new(ExclusiveTable::default()),
+            sessions: AtomicUsize::new(0),
             mailboxes,
         }
     }
@@ -46,6 +56,21 @@ impl DiskShared {
 
     pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
         &self.mailboxes
+    }
+
+    /// Clients in transmission, on all workers.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// One came.
+    pub(crate) fn session_began(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One went.
+    pub(crate) fn session_ended(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How many flushes have failed so far, and how often writes were lost before one. A session whose own number is

@@ -5,21 +5,20 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use drivers::{Error, Started};
+use drivers::Error;
 use socket2::Socket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::Plan;
-use crate::disk::{Disk, DiskShared};
-use crate::exports::{Export, ExportTable};
+use crate::exports::Catalogue;
 use crate::worker::mailbox::{Mailbox, Message};
-use crate::worker::{self, Ending, LastFlush, Worker};
+use crate::worker::{self, Worker};
 
 /// What a worker thread tells.
 #[derive(Debug)]
 enum Report {
-    /// It has its queue, and serves.
+    /// It takes messages.
     Ready,
     /// It could not start.
     Refused(Error),
@@ -32,57 +31,33 @@ enum Report {
 pub(super) struct Crew {
     mailboxes: Rc<[Arc<Mailbox>]>,
     reports: mpsc::UnboundedReceiver<Report>,
-    /// One per worker: tells when it is drained, and how the last flush went.
-    drained: Vec<oneshot::Receiver<LastFlush>>,
-    /// The worst of those told.
-    last_flush: LastFlush,
     running: usize,
 }
 
 impl Crew {
-    /// Starts the workers, and waits until each has its queue. A device with fewer queues than were asked for gets as
-    /// many workers as it has queues: one without a queue could serve nobody.
+    /// Starts the workers, and waits until each is ready. They have no disk yet.
     ///
     /// # Errors
     /// A worker could not start.
-    pub(super) async fn start(plan: &Plan, device: &Arc<dyn Started>) -> Result<Crew, Error> {
-        let count = device.queues().clamp(1, plan.workers);
+    pub(super) async fn start(count: usize, poll: Duration, exports: &Arc<Catalogue>) -> Result<Crew, Error> {
         let mailboxes: Vec<Arc<Mailbox>> = (0..count)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .map_err(|cause| no_worker(&cause))?;
-        let offer = &plan.exports[0].offer;
-        let disk = Arc::new(DiskShared::new(device.clone(), 0, mailboxes.clone()));
-        let export = Export {
-            name: offer.name.clone(),
-            description: offer.description.clone(),
-            read_only: offer.read_only,
-            disk: disk.clone(),
-        };
-        let exports = Arc::new(ExportTable::new(vec![export]));
         let (sender, reports) = mpsc::unbounded_channel();
-        let mut crew = Crew {
-            mailboxes: mailboxes.into(),
-            reports,
-            drained: Vec::new(),
-            last_flush: Ok(()),
-            running: 0,
-        };
-        for index in 0..count {
-            let (report, drained) = oneshot::channel();
+        let mut crew = Crew { mailboxes: mailboxes.into(), reports, running: 0 };
+        for (index, mailbox) in crew.mailboxes.iter().enumerate() {
             let post = Post {
                 index,
-                disk: disk.clone(),
+                mailbox: mailbox.clone(),
                 exports: exports.clone(),
-                poll: plan.poll,
-                ending: Ending::new(report),
+                poll,
                 reports: sender.clone(),
             };
             thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || post.work())
                 .map_err(|cause| no_worker(&cause))?;
-            crew.drained.push(drained);
             crew.running += 1;
         }
         for _ in 0..count {
@@ -97,6 +72,13 @@ impl Crew {
             }
         }
         Ok(crew)
+    }
+
+    /// Workers for the queues of a disk, beginning with one of them: as many as it has queues, at most all. A worker
+    /// without a queue hands its clients over to one that has.
+    pub(super) fn owners(&self, queues: usize, first: usize) -> Vec<Arc<Mailbox>> {
+        let all = self.mailboxes.len();
+        (0..queues.clamp(1, all)).map(|queue| self.mailboxes[(first + queue) % all].clone()).collect()
     }
 
     /// Gives new connections to the workers.
@@ -123,23 +105,6 @@ impl Crew {
         for mailbox in self.mailboxes.iter() {
             mailbox.post(message());
         }
-    }
-
-    /// Connections that are not over.
-    pub(super) fn connections(&self) -> usize {
-        self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()
-    }
-
-    /// Waits until every worker is drained, and returns the worst last flush. Workers that are gone count as drained.
-    pub(super) async fn drained(&mut self) -> LastFlush {
-        // One by one, so that a wait that was given up can be taken up again.
-        while let Some(last) = self.drained.last_mut() {
-            if let Ok(Err(failed)) = last.await {
-                self.last_flush = Err(failed);
-            }
-            self.drained.pop();
-        }
-        self.last_flush
     }
 
     /// Waits until every worker has ended. Returns whether all did so in order.
@@ -188,10 +153,9 @@ fn least_loaded(loads: &[usize], start: usize) -> usize {
 /// What a worker thread starts with.
 struct Post {
     index: usize,
-    disk: Arc<DiskShared>,
-    exports: Arc<ExportTable>,
-    poll: std::time::Duration,
-    ending: Ending,
+    mailbox: Arc<Mailbox>,
+    exports: Arc<Catalogue>,
+    poll: Duration,
     reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -211,7 +175,7 @@ impl Drop for Farewell {
 impl Post {
     /// The whole life of a worker thread.
     fn work(self) {
-        // Declared first, so that the end is reported last, when the queue is closed.
+        // Declared first, so that the end is reported last, when everything is closed.
         let mut farewell = Farewell {
             reports: self.reports.clone(),
             reason: Some(format!("worker {} panicked", self.index)),
@@ -226,7 +190,8 @@ impl Post {
         let index = self.index;
         let result = runtime.block_on(async {
             let reports = self.reports.clone();
-            match self.open() {
+            let worker = Worker::new(self.mailbox, self.exports, self.poll);
+            match worker.map_err(|cause| no_runtime(&cause)) {
                 Ok(worker) => {
                     let _ = reports.send(Report::Ready);
                     worker::serve(worker).await
@@ -238,13 +203,6 @@ impl Post {
             }
         });
         farewell.reason = result.err().map(|cause| format!("worker {index} failed: {cause}"));
-    }
-
-    fn open(self) -> Result<Worker, Error> {
-        let mailbox = self.disk.mailboxes()[self.index].clone();
-        let disk = Disk::open(self.disk, self.index)?;
-        Worker::new(mailbox, self.exports, vec![disk], self.poll, self.ending)
-            .map_err(|cause| no_runtime(&cause))
     }
 }
 

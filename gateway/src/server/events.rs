@@ -4,40 +4,41 @@ use std::io;
 use std::sync::Arc;
 
 use drivers::{Event, Started};
+use tokio::task::JoinHandle;
 
 use crate::worker::wake::Bells;
 
-/// Logs the device's events from now on, on this thread's runtime.
+/// Logs the device's events from now on, on this thread's runtime. `of` says in messages whose it is. `None`: it has
+/// none.
 ///
 /// # Errors
 /// No descriptors left.
-pub(super) fn log(device: Arc<dyn Started>) -> io::Result<()> {
-    let Some(event) = device.event() else { return Ok(()) };
+pub(super) fn log(device: Arc<dyn Started>, of: String) -> io::Result<Option<JoinHandle<()>>> {
+    let Some(event) = device.event() else { return Ok(None) };
     let bell = Bells::new(std::iter::once(event))?;
-    tokio_uring::spawn(async move {
+    Ok(Some(tokio_uring::spawn(async move {
         loop {
             while let Some(event) = device.next_event() {
-                tell(&event, &*device);
+                tell(&event, &*device, &of);
             }
             if bell.any().await.is_err() {
                 return;
             }
         }
-    });
-    Ok(())
+    })))
 }
 
-fn tell(event: &Event, device: &dyn Started) {
+fn tell(event: &Event, device: &dyn Started, of: &str) {
     match event {
         Event::CapacityChanged => {
             let bytes = device.limits().capacity_bytes;
-            tracing::info!("the disk has {bytes} bytes now, as clients learn that connect from now on");
+            tracing::info!("the disk{of} has {bytes} bytes now, as clients learn that connect from now on");
         }
-        Event::Suspended { reason } => tracing::warn!("{reason}"),
-        Event::Resumed => tracing::info!("the device is back; what was in flight is sent again"),
-        Event::Dead { reason } => tracing::error!("{reason}"),
+        Event::Suspended { reason } => tracing::warn!("{reason}{of}"),
+        Event::Resumed => tracing::info!("the device{of} is back; what was in flight is sent again"),
+        Event::Dead { reason } => tracing::error!("{reason}{of}"),
         Event::WritesLost => tracing::error!(
-            "writes were lost with the device's cache: the next flush of every client that was connected fails"
+            "writes{of} were lost with the device's cache: the next flush of every client that was connected fails"
         ),
     }
 }

@@ -8,7 +8,10 @@ mod accept;
 mod captive;
 mod crew;
 mod events;
+mod opening;
 mod pidfile;
+mod retire;
+mod service;
 mod signals;
 mod stop;
 
@@ -24,12 +27,12 @@ use crate::net::listen::{Listen, Listeners};
 use crate::sys;
 use accept::Acceptors;
 use captive::Captive;
-use crew::Crew;
 use pidfile::PidFile;
+use service::{Served, Service};
 use signals::Signals;
 
 /// What to open, and with what.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Device {
     pub(crate) driver: &'static dyn DriverType,
     pub(crate) settings: Settings,
@@ -47,6 +50,14 @@ impl Device {
     }
 }
 
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        self.driver.name() == other.driver.name()
+            && self.settings == other.settings
+            && self.options == other.options
+    }
+}
+
 /// How a disk is offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
@@ -55,8 +66,15 @@ pub(crate) struct Offer {
     pub(crate) read_only: bool,
 }
 
+impl Offer {
+    /// Whether clients of this offer have what those of the other one have not.
+    fn is_stricter_than(&self, next: &Offer) -> bool {
+        self.read_only != next.read_only
+    }
+}
+
 /// A disk, and the name that clients have for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExportPlan {
     pub(crate) offer: Offer,
     pub(crate) device: Device,
@@ -89,42 +107,40 @@ pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
     // May block for long; until it is done a signal simply ends the process.
-    let device = plan.exports[0].device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, device, descriptors_max))
+    runtime.block_on(serve(plan, descriptors_max))
 }
 
-async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> Result<u8, Error> {
+async fn serve(plan: &Plan, descriptors_max: u64) -> Result<u8, Error> {
     let mut signals = Signals::watch()?;
-    let mut listeners = Listeners::open(&plan.listen[0])?;
-    let mut crew = tokio::select! {
-        crew = Crew::start(plan, &device) => crew?,
+    let mut service = tokio::select! {
+        service = Service::start(plan) => service?,
         signal = signals.next() => {
             tracing::info!("{signal} before the start was complete");
             return Ok(0);
         }
     };
+    let mut listeners = Listeners::open(&plan.listen[0])?;
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
     let mut captive = plan
         .run
         .as_deref()
         .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name));
-    announce(plan, &*device, &listeners)?;
+    announce(plan, &service, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
-    events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
-    let acceptors = Acceptors::start(listeners.take_sockets(), &crew, descriptors_max)?;
+    service.watch_devices()?;
+    let acceptors = Acceptors::start(listeners.take_sockets(), &service.crew, descriptors_max)?;
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
         status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
-        failure = crew.failure() => stop::Reason::Failed(failure),
+        failure = service.crew.failure() => stop::Reason::Failed(failure),
     };
     // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
     drop(listeners);
     acceptors.stop().await;
-    device.hurry();
     let code = tokio::select! {
-        code = stop::stop(reason, &mut crew, &mut captive) => code,
+        code = stop::stop(reason, &mut service, &mut captive) => code,
         signal = signals.next() => {
             tracing::warn!("{signal} while ending: ending at once");
             if let Some(captive) = &mut captive {
@@ -139,30 +155,38 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
 }
 
 /// Tells what was asked for on standard output, and where the server is in the log.
-fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<(), Error> {
+fn announce(plan: &Plan, service: &Service, listeners: &Listeners) -> Result<(), Error> {
     let mut text = String::new();
-    let export = &plan.exports[0];
-    for name in &export.gets {
-        let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
-        text.push_str(&format!("{name}={value}\n"));
+    for Served { plan, device, .. } in service.exports() {
+        for name in &plan.gets {
+            let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
+            text.push_str(&format!("{name}={value}\n"));
+        }
     }
-    let uri = listeners.address().uri(&export.offer.name);
+    let uri = |served: &Served| listeners.address().uri(&served.plan.offer.name);
     if plan.print_uri {
-        text.push_str(&format!("{uri}\n"));
+        service.exports().iter().for_each(|served| text.push_str(&format!("{}\n", uri(served))));
     }
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
-    let limits = device.limits();
-    let read_only = if limits.read_only || export.offer.read_only { ", read-only" } else { "" };
-    let (driver, bytes) = (export.device.driver.name(), limits.capacity_bytes);
-    let text = format!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
-    // A captive command knows, and its output should stay its own.
-    if plan.run.is_some() {
-        tracing::debug!("{text}");
-    } else {
-        tracing::info!("{text}");
+    for served in service.exports() {
+        let Served { plan: export, device, .. } = served;
+        let limits = device.limits();
+        let read_only = if limits.read_only || export.offer.read_only { ", read-only" } else { "" };
+        let (driver, bytes) = (export.device.driver.name(), limits.capacity_bytes);
+        let text = format!(
+            "serving {driver} ({bytes} bytes{read_only}) as {} on {}",
+            uri(served),
+            listeners.place()
+        );
+        // A captive command knows, and its output should stay its own.
+        if plan.run.is_some() {
+            tracing::debug!("{text}");
+        } else {
+            tracing::info!("{text}");
+        }
     }
     Ok(())
 }

@@ -7,15 +7,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::captive::{self, Captive};
-use super::crew::Crew;
+use super::service::Service;
 use super::signals::Signal;
 use crate::worker::mailbox::Message;
 
-/// How long clients may take to finish requests that they have begun, and to receive their last replies.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// How long devices may take for what they have, once all clients are gone.
-const DEVICES: Duration = Duration::from_secs(20);
+/// How long workers may take to end when they have nothing to do.
+const WORKERS: Duration = Duration::from_secs(5);
 
 /// How long a captive command may take to notice that a terminal's signal, or the end of the server, is meant for it
 /// too.
@@ -34,7 +31,7 @@ pub(super) enum Reason {
 }
 
 /// Ends everything in order, and returns the exit code. No connection is accepted any more.
-pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<Captive>) -> u8 {
+pub(super) async fn stop(reason: Reason, service: &mut Service, captive: &mut Option<Captive>) -> u8 {
     let mut code = match &reason {
         Reason::Signal(signal) => {
             tracing::info!("{signal}: answering what is in flight, then ending");
@@ -53,7 +50,7 @@ pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<C
             1
         }
     };
-    if !drain(crew).await && code == 0 {
+    if !drain(service).await && code == 0 {
         code = 1;
     }
     if let Some(captive) = captive.as_mut().filter(|_| !matches!(reason, Reason::CaptiveEnded(_))) {
@@ -64,34 +61,16 @@ pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<C
 }
 
 /// Lets the workers answer, flush and end. Returns whether all went well.
-async fn drain(crew: &mut Crew) -> bool {
-    crew.tell(|| Message::Drain);
-    let mut flush = timeout(DRAIN, crew.drained()).await;
-    if flush.is_err() {
-        let connections = crew.connections();
-        tracing::warn!(
-            "closing connections whose clients do not take their replies or do not finish their requests: {connections}"
-        );
-        crew.tell(|| Message::Close);
-        flush = timeout(DEVICES, crew.drained()).await;
-    }
-    let fine = match flush {
-        Ok(Ok(())) => true,
-        Ok(Err(_)) => {
-            tracing::error!("the last flush failed: writes since the last good one may be lost");
+async fn drain(service: &mut Service) -> bool {
+    let fine = service.end().await;
+    service.crew.tell(|| Message::End);
+    match timeout(WORKERS, service.crew.ended()).await {
+        Ok(in_order) => fine && in_order,
+        Err(_) => {
+            tracing::error!("a worker does not end; ending without it");
             false
         }
-        Err(_) => {
-            tracing::error!("a device does not finish what it was asked for; ending without it");
-            return false;
-        }
-    };
-    crew.tell(|| Message::End);
-    let Ok(in_order) = timeout(DEVICES, crew.ended()).await else {
-        tracing::error!("a device does not close; ending without it");
-        return false;
-    };
-    fine && in_order
+    }
 }
 
 /// Waits for the command's end, and helps if it does not come. Returns its exit code.

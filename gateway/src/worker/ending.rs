@@ -1,11 +1,10 @@
-//! [`Ending`]: how a worker comes to its end.
+//! [`Ending`]: how a disk comes to its end on one worker.
 //!
-//! Drained, flushed, reported, over. A worker that has reported goes on answering messages until all have reported,
-//! because an operation on another worker may need its answer.
+//! Drained, flushed, reported; then it waits to be let go. A worker that has reported goes on answering messages about
+//! the disk until all workers have reported, because an operation on another one may need its answer.
 
 use tokio::sync::oneshot;
 
-use super::Worker;
 use crate::disk::{Disk, Ticket, Verb};
 use crate::slab::Key;
 
@@ -19,94 +18,65 @@ pub(crate) type LastFlush = Result<(), LastFlushFailed>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastFlushFailed;
 
-/// How far a worker is on the way to its end.
+/// How far a disk is on the way to its end on this worker.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(super) struct Ending {
     phase: Phase,
     report: Option<oneshot::Sender<LastFlush>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Serving,
+    /// Clients get their last answers.
     Draining,
     /// The last flush is under way; so many had failed before it.
     Flushing {
         failures: u64,
     },
     Reported,
-    Over,
-}
-
-/// What a worker does that has nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    Sleep,
-    Work,
-    End,
 }
 
 impl Ending {
-    /// Far from it. `report` is told when the worker is drained.
-    pub(crate) fn new(report: oneshot::Sender<LastFlush>) -> Ending {
-        Ending { phase: Phase::Serving, report: Some(report) }
+    /// The end begins. `report` is told when the disk is drained and flushed.
+    pub(super) fn new(report: oneshot::Sender<LastFlush>) -> Ending {
+        Ending { phase: Phase::Draining, report: Some(report) }
     }
 
-    /// Whether no request is taken any more.
-    pub(super) fn has_begun(&self) -> bool {
-        self.phase != Phase::Serving
+    /// Whether no more sessions are taken: the last flush would not cover what they write.
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase != Phase::Draining
     }
 
-    /// No request is taken from now on.
-    pub(super) fn begin(&mut self) {
-        if self.phase == Phase::Serving {
-            self.phase = Phase::Draining;
+    /// Moves the end on; called when no session is left. Returns whether there is work now.
+    pub(super) fn approach(&mut self, disk: &mut Disk) -> bool {
+        if !disk.is_idle() {
+            return false;
         }
-    }
-
-    /// Nobody needs this worker any more.
-    pub(super) fn finish(&mut self) {
-        self.phase = Phase::Over;
+        match self.phase {
+            Phase::Draining => {
+                self.phase = Phase::Flushing { failures: disk.shared().flush_failures() };
+                flush(disk);
+                true
+            }
+            Phase::Flushing { failures } => {
+                self.phase = Phase::Reported;
+                if let Some(report) = self.report.take() {
+                    let failed = disk.shared().flush_failures() > failures;
+                    // Whoever does not wait for it does not want to know.
+                    let _ = report.send(if failed { Err(LastFlushFailed) } else { Ok(()) });
+                }
+                false
+            }
+            Phase::Reported => false,
+        }
     }
 }
 
-impl Worker {
-    /// Moves the end on; called when there is nothing else to do.
-    pub(super) fn approach_end(&mut self) -> Next {
-        let idle =
-            self.sessions.is_empty() && self.handshakes.is_zero() && self.disks.iter().all(Disk::is_idle);
-        match self.ending.phase {
-            Phase::Over => Next::End,
-            Phase::Draining if idle => {
-                self.ending.phase = Phase::Flushing { failures: self.flush_failures() };
-                self.flush_disks();
-                Next::Work
-            }
-            Phase::Flushing { failures } if idle => {
-                self.ending.phase = Phase::Reported;
-                if let Some(report) = self.ending.report.take() {
-                    let result = if self.flush_failures() > failures { Err(LastFlushFailed) } else { Ok(()) };
-                    // Whoever does not wait for it does not want to know.
-                    let _ = report.send(result);
-                }
-                Next::Sleep
-            }
-            _ => Next::Sleep,
-        }
-    }
-
-    fn flush_failures(&self) -> u64 {
-        self.disks.iter().map(|disk| disk.shared().flush_failures()).sum()
-    }
-
-    /// Makes every write of this worker durable. The others do so for theirs. A device that knows of nothing to flush
-    /// is left in peace: it may be gone.
-    fn flush_disks(&mut self) {
+/// Makes every write of this worker durable. The others do so for theirs. A device that knows of nothing to flush is
+/// left in peace: it may be gone.
+fn flush(disk: &mut Disk) {
+    if !(disk.limits().read_only || disk.shared().device().is_flushed()) {
         let session = Key::from_word(NOBODY);
-        let needs_flush =
-            |disk: &&mut Disk| !(disk.limits().read_only || disk.shared().device().is_flushed());
-        for disk in self.disks.iter_mut().filter(needs_flush) {
-            disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush });
-        }
+        disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush });
     }
 }

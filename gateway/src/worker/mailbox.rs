@@ -2,12 +2,16 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use drivers::Error;
 use nbd::Transmission;
+use tokio::sync::oneshot;
 
+use super::LastFlush;
 use super::wake::Wake;
-use crate::disk::DiskMessage;
+use crate::disk::{DiskMessage, DiskShared};
+use crate::exports::Export;
 use crate::net::stream::Stream;
 
 /// What a worker can be told.
@@ -15,15 +19,23 @@ use crate::net::stream::Stream;
 pub(crate) enum Message {
     /// A client connected; do the handshake and serve it.
     Connection(OwnedFd),
-    /// A handshake ended; `received` came after it.
-    Session { stream: Stream, transmission: Box<Transmission>, received: Vec<u8> },
+    /// A handshake ended, on this worker or another; `received` came after it.
+    Session { stream: Stream, transmission: Box<Transmission>, export: Arc<Export>, received: Vec<u8> },
     /// About a disk, from another worker.
     Disk { disk: usize, message: DiskMessage },
-    /// Answer what is in flight, close the sessions, flush the disks, and report.
+    /// Open a queue of a disk.
+    OpenDisk { shared: Arc<DiskShared>, queue: usize, opened: oneshot::Sender<Result<(), Error>> },
+    /// Answer what the clients of a disk have in flight and close their sessions. Others may come.
+    DrainDisk { disk: usize },
+    /// As `DrainDisk`; then flush, and report. Other workers may need answers until all have reported.
+    EndDisk { disk: usize, drained: oneshot::Sender<LastFlush> },
+    /// Close the sessions of a disk that are still there, whatever they wait for.
+    CloseSessions { disk: usize },
+    /// Let a disk go.
+    CloseDisk { disk: usize, closed: oneshot::Sender<()> },
+    /// Take no connection any more, and give up handshakes.
     Drain,
-    /// Close the sessions that are still there, whatever they wait for.
-    Close,
-    /// End. Until then other workers may need answers.
+    /// End, now that no disk is left.
     End,
 }
 
@@ -77,6 +89,12 @@ impl Mailbox {
     pub(crate) fn post_connection(&self, socket: OwnedFd) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.post(Message::Connection(socket));
+    }
+
+    /// Gives the worker a connection whose handshake another one did.
+    pub(crate) fn post_session(&self, session: Message) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.post(session);
     }
 
     /// A connection is over.

@@ -5,6 +5,7 @@
 //! something to do. It sleeps only when there is nothing left to do, and before that it polls for a moment if recent
 //! requests came close together.
 
+mod disks;
 mod ending;
 pub(crate) mod mailbox;
 pub(crate) mod ring;
@@ -18,17 +19,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nbd::Transmission;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::disk::Disk;
-use crate::exports::ExportTable;
+use crate::exports::{Catalogue, Export};
 use crate::handshake;
 use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Session, Turn};
 use crate::slab::{Key, Slab};
-use ending::Next;
-pub(crate) use ending::{Ending, LastFlush};
+use disks::Disks;
+use ending::Ending;
+pub(crate) use ending::LastFlush;
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
@@ -41,6 +44,9 @@ const YIELD_AFTER: Duration = Duration::from_micros(200);
 /// more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A worker that never sleeps looks this often whether a device has news for it.
+const LOOK_FOR_NEWS: Duration = Duration::from_millis(10);
+
 /// Idle sessions that are looked at directly instead of by a wait on the ring.
 const HOT_MAX: usize = 4;
 
@@ -50,9 +56,11 @@ const WRITABLE_BIT: u64 = 1 << 31;
 /// A worker's state; everything in it belongs to its thread.
 pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
-    exports: Arc<ExportTable>,
+    exports: Arc<Catalogue>,
     ring: DataRing,
-    disks: Vec<Disk>,
+    disks: Disks,
+    /// Disks came or went since the bells were made.
+    has_other_disks: bool,
     sessions: Slab<Session>,
     buffer: ReceiveBuffer,
     /// Sessions that have something to do.
@@ -65,53 +73,66 @@ pub(crate) struct Worker {
     hot: Vec<Key>,
     spin: Spin,
     finished: Vec<u64>,
-    ending: Ending,
+    /// No connection is taken any more.
+    is_draining: bool,
+    /// Nobody needs this worker any more.
+    is_over: bool,
     handshakes: handshake::Counter,
 }
 
 /// Runs the worker until it has been drained.
 pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
-    let bells = worker.bells()?;
+    let mut bells = worker.bells()?;
     let mut yielded = Instant::now();
+    let mut asked = yielded;
     loop {
         let now = Instant::now();
         if worker.turn(now)? || worker.spin()? {
             if yielded.elapsed() >= YIELD_AFTER {
                 tokio::task::yield_now().await;
                 yielded = Instant::now();
+                if yielded - asked >= LOOK_FOR_NEWS {
+                    worker.disks.activate_those_with_news();
+                    asked = yielded;
+                }
             }
             continue;
         }
         if worker.prepare_to_sleep()? {
             continue;
         }
-        match worker.approach_end() {
-            Next::End => return Ok(()),
-            Next::Work => continue,
-            Next::Sleep => {}
+        if worker.is_over && worker.handshakes.is_zero() {
+            return Ok(());
         }
-        match worker.disks.iter().any(Disk::is_waiting) {
+        if std::mem::take(&mut worker.has_other_disks) {
+            bells = worker.bells()?;
+            // What was rung before was heard by nobody.
+            worker.disks.activate_those_with_news();
+            continue;
+        }
+        match worker.disks.any_active(|disk| disk.is_waiting()) {
             // When the time is over the next turn looks.
             true => timeout(LOOK_AGAIN, bells.any()).await.unwrap_or(Ok(()))?,
             false => bells.any().await?,
         }
+        worker.disks.activate_those_with_news();
         yielded = Instant::now();
+        asked = yielded;
     }
 }
 
 impl Worker {
-    /// A worker with its disks open. Call on its own thread.
+    /// A worker without disks. Call on its own thread.
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
-        exports: Arc<ExportTable>,
-        disks: Vec<Disk>,
+        exports: Arc<Catalogue>,
         spin_budget: Duration,
-        ending: Ending,
     ) -> io::Result<Worker> {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
             ring,
-            disks,
+            disks: Disks::default(),
+            has_other_disks: false,
             sessions: Slab::new(),
             buffer: ReceiveBuffer::new(),
             ready: VecDeque::new(),
@@ -120,7 +141,8 @@ impl Worker {
             hot: Vec::new(),
             spin: Spin::new(spin_budget),
             finished: Vec::new(),
-            ending,
+            is_draining: false,
+            is_over: false,
             handshakes: handshake::Counter::default(),
             mailbox,
             exports,
@@ -131,7 +153,7 @@ impl Worker {
     /// ring: an eventfd that completes a poll request whose ring then has to signal an eventfd of its own is one
     /// nesting too many, Linux loses such signals (seen on 6.18).
     fn bells(&self) -> io::Result<Bells> {
-        let disks = self.disks.iter().filter_map(Disk::event);
+        let disks = self.disks.iter().filter_map(|hosted| hosted.disk.event());
         Bells::new(std::iter::once(self.mailbox.wake().as_fd()).chain(disks))
     }
 
@@ -158,6 +180,7 @@ impl Worker {
             }
         }
         busy |= self.turn_disks();
+        busy |= self.disks.approach_ends();
         if busy {
             self.spin.worked(now);
         }
@@ -166,53 +189,93 @@ impl Worker {
 
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Connection(socket) if !self.ending.has_begun() => {
+            Message::Connection(socket) if !self.is_draining => {
                 handshake::spawn(socket, self.exports.clone(), self.mailbox.clone(), &self.handshakes);
             }
             Message::Connection(_) => self.mailbox.connection_over(),
-            Message::Session { stream, transmission, received } => {
-                self.welcome(stream, transmission, received)
+            Message::Session { stream, transmission, export, received } => {
+                self.welcome(stream, transmission, &export, received);
             }
             Message::Disk { disk, message } => {
-                if let Some(disk) = self.disks.get_mut(disk) {
-                    disk.receive(message);
+                if let Some(hosted) = self.disks.get_mut(disk) {
+                    hosted.disk.receive(message);
+                    self.disks.activate(disk);
                 }
             }
-            Message::Drain => {
-                self.ending.begin();
-                self.handshakes.give_up();
-                for key in self.keys() {
-                    if let Some(session) = self.sessions.get_mut(key) {
-                        session.drain();
-                    }
-                    self.enqueue(key);
-                }
+            Message::OpenDisk { shared, queue, opened } => {
+                let result = Disk::open(shared, queue).map(|disk| self.disks.insert(disk));
+                self.has_other_disks = true;
+                // Whoever does not wait for it lets the disk go again.
+                let _ = opened.send(result);
             }
-            Message::Close => {
-                for key in self.keys() {
+            Message::DrainDisk { disk } => self.drain_sessions(disk),
+            Message::EndDisk { disk, drained } => {
+                self.disks.begin_end(disk, Ending::new(drained));
+                self.drain_sessions(disk);
+            }
+            Message::CloseSessions { disk } => {
+                for key in self.sessions_of(disk) {
                     self.close(key);
                 }
             }
-            Message::End => self.ending.finish(),
+            Message::CloseDisk { disk, closed } => self.close_disk(disk, closed),
+            Message::Drain => {
+                self.is_draining = true;
+                self.handshakes.give_up();
+            }
+            Message::End => self.is_over = true,
         }
     }
 
-    fn keys(&self) -> Vec<Key> {
-        self.sessions.entries().map(|(key, _)| key).collect()
+    fn sessions_of(&self, disk: usize) -> Vec<Key> {
+        self.sessions.entries().filter(|(_, session)| session.disk == disk).map(|(key, _)| key).collect()
+    }
+
+    /// Answers what the clients of a disk have asked for, and takes no more from them.
+    fn drain_sessions(&mut self, disk: usize) {
+        for key in self.sessions_of(disk) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.drain();
+            }
+            self.enqueue(key);
+        }
+    }
+
+    /// Lets a disk go, and its sessions if there are any.
+    fn close_disk(&mut self, disk: usize, closed: oneshot::Sender<()>) {
+        for key in self.sessions_of(disk) {
+            self.close(key);
+        }
+        drop(self.disks.remove(disk));
+        self.has_other_disks = true;
+        // Whoever does not wait for it does not want to know.
+        let _ = closed.send(());
     }
 
     /// Takes over a client whose handshake is done.
-    fn welcome(&mut self, stream: Stream, transmission: Box<Transmission>, received: Vec<u8>) {
-        let Some(disk) = self.exports.disk_of(&transmission.export.name) else {
+    fn welcome(
+        &mut self,
+        stream: Stream,
+        transmission: Box<Transmission>,
+        export: &Export,
+        received: Vec<u8>,
+    ) {
+        let index = export.disk.index();
+        let hosted = self.disks.get_mut(index);
+        // The export may have been taken out of service meanwhile.
+        let Some(hosted) = hosted.filter(|hosted| hosted.ending.as_ref().is_none_or(|end| !end.is_closed()))
+        else {
             self.mailbox.connection_over();
             return;
         };
-        let disk = &mut self.disks[disk];
-        disk.shared().device().try_again();
-        disk.refresh();
+        hosted.disk.shared().device().try_again();
+        hosted.disk.refresh();
+        hosted.sessions += 1;
+        hosted.disk.shared().session_began();
         self.buffer.count_parked(received.len());
-        let key = self.sessions.insert_with(|key| Session::new(key, stream, transmission, disk, received));
-        if self.ending.has_begun()
+        let key =
+            self.sessions.insert_with(|key| Session::new(key, stream, transmission, &hosted.disk, received));
+        if hosted.ending.is_some()
             && let Some(session) = self.sessions.get_mut(key)
         {
             session.drain();
@@ -245,13 +308,15 @@ impl Worker {
     /// Lets the disks work and hands out what they deliver.
     fn turn_disks(&mut self) -> bool {
         let mut busy = false;
-        for index in 0..self.disks.len() {
-            let disk = &mut self.disks[index];
-            // One that is dead is asked whether it still is.
-            if disk.is_idle() && !disk.is_dead() {
+        let mut position = 0;
+        while position < self.disks.active() {
+            let index = self.disks.active_index(position);
+            if !self.disks[index].has_something_to_do() {
+                self.disks.rest(position);
                 continue;
             }
-            busy |= disk.turn();
+            position += 1;
+            busy |= self.disks[index].turn();
             while let Some(delivery) = self.disks[index].next_delivery() {
                 busy = true;
                 let key = delivery.ticket.session;
@@ -269,11 +334,14 @@ impl Worker {
 
     /// Leases that came back so far, of all disks.
     fn leases_returned(&self) -> u64 {
-        self.disks.iter().map(Disk::leases_returned).sum()
+        self.disks.iter().map(|hosted| hosted.disk.leases_returned()).sum()
     }
 
     /// Tries the sessions that wait for a lease.
     fn run_starved(&mut self) -> bool {
+        if self.starved.is_empty() {
+            return false;
+        }
         let mut busy = false;
         self.starved_since = self.leases_returned();
         for _ in 0..self.starved.len() {
@@ -299,9 +367,10 @@ impl Worker {
     fn run(&mut self, key: Key) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         session.is_queued = false;
-        let disk = &mut self.disks[session.disk];
-        let turn = session.run(disk, &mut self.buffer);
+        let index = session.disk;
+        let turn = session.run(&mut self.disks[index], &mut self.buffer);
         let worked = session.has_worked();
+        self.disks.activate(index);
         match turn {
             Turn::Again => self.enqueue(key),
             Turn::Idle if session.is_hot => {}
@@ -345,8 +414,12 @@ impl Worker {
                 let _ = self.ring.forget(key.to_word() | bit);
             }
         }
-        let disk = &mut self.disks[session.disk];
-        session.close(disk, &mut self.buffer);
+        session.close(&mut self.disks[session.disk], &mut self.buffer);
+        if let Some(hosted) = self.disks.get_mut(session.disk) {
+            hosted.sessions -= 1;
+            hosted.disk.shared().session_ended();
+        }
+        self.disks.activate(session.disk);
     }
 
     /// Polls for a moment. Returns whether something came.
@@ -354,7 +427,7 @@ impl Worker {
         if self.hot.len() > HOT_MAX || !self.spin.is_worthwhile() {
             return Ok(false);
         }
-        if self.hot.is_empty() && !self.disks.iter().any(Disk::is_waiting) {
+        if self.hot.is_empty() && !self.disks.any_active(|disk| disk.is_waiting()) {
             return Ok(false);
         }
         let start = Instant::now();
@@ -383,9 +456,7 @@ impl Worker {
         // A session that waits gives back what it has, which may be what it or another one waits for.
         let lease_came_back = !self.starved.is_empty() && self.leases_returned() != self.starved_since;
         let mut work = !self.ready.is_empty() || lease_came_back;
-        for disk in self.disks.iter_mut().filter(|disk| disk.is_waiting()) {
-            work |= disk.arm() || disk.event().is_none();
-        }
+        work |= self.disks.any_active(|disk| disk.is_waiting() && (disk.arm() || disk.event().is_none()));
         work |= self.ring.turn(&mut self.finished)?;
         for token in std::mem::take(&mut self.finished) {
             self.wait_finished(token);

@@ -1,0 +1,75 @@
+//! Opening devices, which may take long: on helper threads, a few at a time.
+
+use std::sync::Arc;
+use std::thread;
+
+use drivers::{Error, Started};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Device;
+
+/// Devices that are opened at the same time.
+const AT_A_TIME: usize = 8;
+
+/// Opens and starts devices. All of them, or none is left.
+///
+/// # Errors
+/// What the first driver said that failed, in the order of the devices.
+pub(super) async fn start_all(devices: Vec<Device>) -> Result<Vec<Arc<dyn Started>>, Error> {
+    let turns = Arc::new(Semaphore::new(AT_A_TIME));
+    let openings: Vec<Opening> = devices
+        .into_iter()
+        .map(|device| {
+            let turns = turns.clone();
+            Opening(tokio_uring::spawn(async move {
+                // Nobody closes it.
+                let _turn = turns.acquire().await;
+                start(device).await
+            }))
+        })
+        .collect();
+    let mut started = Vec::new();
+    for mut opening in openings {
+        let result = (&mut opening.0).await;
+        started.push(result.unwrap_or_else(|_| Err(gone()))?);
+    }
+    Ok(started)
+}
+
+/// Opens and starts a device on a thread of its own.
+async fn start(device: Device) -> Result<Arc<dyn Started>, Error> {
+    let (sender, receiver) = oneshot::channel();
+    thread::Builder::new()
+        .name("open".into())
+        // Whoever does not wait for it any more does not want it.
+        .spawn(move || drop(sender.send(device.start())))
+        .map_err(|cause| Error::system("start a thread that opens a device", &cause))?;
+    receiver.await.unwrap_or_else(|_| Err(gone()))
+}
+
+fn gone() -> Error {
+    Error::device("cannot open a device: the thread that should is gone")
+}
+
+/// Lets a device go, and waits until it is closed, which may take long as well.
+pub(super) async fn close(device: Arc<dyn Started>) {
+    let (sender, closed) = oneshot::channel::<()>();
+    let close = move || {
+        drop(device);
+        drop(sender);
+    };
+    // Without a thread it is closed here.
+    if thread::Builder::new().name("close".into()).spawn(close).is_ok() {
+        let _ = closed.await;
+    }
+}
+
+/// A task that ends with its value.
+struct Opening(JoinHandle<Result<Arc<dyn Started>, Error>>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

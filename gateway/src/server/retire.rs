@@ -1,0 +1,103 @@
+//! The way of a disk into service and out of it, over all its workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::Error;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::disk::DiskShared;
+use crate::worker::LastFlush;
+use crate::worker::mailbox::Message;
+
+/// How long clients may take to finish requests that they have begun, and to receive their last replies.
+const CLIENTS: Duration = Duration::from_secs(10);
+
+/// How long a device may take for what it has, once all clients are gone.
+const DEVICE: Duration = Duration::from_secs(20);
+
+/// Opens a queue of the disk on each of its workers.
+///
+/// # Errors
+/// What the driver said; no worker has a queue then.
+pub(super) async fn open(disk: &Arc<DiskShared>) -> Result<(), Error> {
+    let answers: Vec<_> = (0..disk.mailboxes().len())
+        .map(|queue| ask(disk, queue, |opened| Message::OpenDisk { shared: disk.clone(), queue, opened }))
+        .collect();
+    let mut result = Ok(());
+    for answer in answers {
+        let opened =
+            answer.await.unwrap_or_else(|_| Err(Error::device("cannot open a queue: its worker is gone")));
+        result = result.and(opened);
+    }
+    if result.is_err() {
+        close(disk).await;
+    }
+    result
+}
+
+/// Takes a disk out of service that no new client finds any more: clients get their answers, writes reach the disk, its
+/// queues are closed. `of` says in messages whose it is. Returns whether all went well.
+pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
+    let mut drained: Vec<_> = (0..disk.mailboxes().len())
+        .map(|queue| ask(&disk, queue, |drained| Message::EndDisk { disk: disk.index(), drained }))
+        .collect();
+    let mut last_flush = Ok(());
+    let mut in_time = timeout(CLIENTS, all(&mut drained, &mut last_flush)).await;
+    if in_time.is_err() {
+        tracing::warn!(
+            "closing connections{of} whose clients do not take their replies or do not finish their requests: {}",
+            disk.sessions()
+        );
+        for mailbox in disk.mailboxes() {
+            mailbox.post(Message::CloseSessions { disk: disk.index() });
+        }
+        in_time = timeout(DEVICE, all(&mut drained, &mut last_flush)).await;
+    }
+    if in_time.is_err() {
+        tracing::error!("a device{of} does not finish what it was asked for; ending without it");
+        return false;
+    }
+    if last_flush.is_err() {
+        tracing::error!("the last flush{of} failed: writes since the last good one may be lost");
+    }
+    if timeout(DEVICE, close(&disk)).await.is_err() {
+        tracing::error!("a device{of} does not close; ending without it");
+        return false;
+    }
+    last_flush.is_ok()
+}
+
+/// Has each worker let the disk go.
+async fn close(disk: &DiskShared) {
+    let closed: Vec<_> = (0..disk.mailboxes().len())
+        .map(|queue| ask(disk, queue, |closed| Message::CloseDisk { disk: disk.index(), closed }))
+        .collect();
+    for closed in closed {
+        // A worker that is gone has let it go.
+        let _ = closed.await;
+    }
+}
+
+/// Sends the worker of a queue a message with a way to answer.
+fn ask<T>(
+    disk: &DiskShared,
+    queue: usize,
+    message: impl FnOnce(oneshot::Sender<T>) -> Message,
+) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    disk.mailboxes()[queue].post(message(sender));
+    receiver
+}
+
+/// Waits until every worker is drained; `last_flush` becomes the worst of theirs. Workers that are gone count as
+/// drained. Each that has answered is taken out, so that a wait that was given up can be taken up again.
+async fn all(drained: &mut Vec<oneshot::Receiver<LastFlush>>, last_flush: &mut LastFlush) {
+    while let Some(last) = drained.last_mut() {
+        if let Ok(Err(failed)) = last.await {
+            *last_flush = Err(failed);
+        }
+        drained.pop();
+    }
+}

@@ -1,0 +1,235 @@
+//! [`Service`]: the exports that are in service, and how others take their place.
+
+use std::sync::Arc;
+
+use drivers::{Error, Started};
+use tokio::task::JoinHandle;
+
+use super::crew::Crew;
+use super::{ExportPlan, Plan, events, opening, retire};
+use crate::disk::DiskShared;
+use crate::exports::{Catalogue, Export};
+use crate::worker::mailbox::Message;
+
+/// An export in service.
+pub(super) struct Served {
+    pub(super) plan: ExportPlan,
+    pub(super) device: Arc<dyn Started>,
+    export: Arc<Export>,
+    /// Tells of the device's events.
+    events: Option<JoinHandle<()>>,
+}
+
+/// What a reload changed, for the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) added: usize,
+    pub(super) removed: usize,
+    /// Those whose device is another one, and those that are offered otherwise.
+    pub(super) changed: usize,
+}
+
+/// The exports that are in service, and the workers that serve them.
+pub(super) struct Service {
+    pub(super) crew: Crew,
+    catalogue: Arc<Catalogue>,
+    exports: Vec<Served>,
+    /// Exports on their way out of service.
+    leaving: Vec<JoinHandle<bool>>,
+    /// Number of the next disk.
+    next_disk: usize,
+    /// The worker that gets the first queue of the next disk.
+    next_owner: usize,
+}
+
+impl Service {
+    /// Opens all devices, and starts the workers.
+    ///
+    /// # Errors
+    /// The first thing that failed.
+    pub(super) async fn start(plan: &Plan) -> Result<Service, Error> {
+        let devices =
+            opening::start_all(plan.exports.iter().map(|export| export.device.clone()).collect()).await?;
+        let catalogue = Arc::<Catalogue>::default();
+        // One without a queue could only hand its clients over.
+        let queues = devices.iter().map(|device| device.queues()).max().unwrap_or(1);
+        let crew = Crew::start(plan.workers.min(queues).max(1), plan.poll, &catalogue).await?;
+        let mut service = Service {
+            crew,
+            catalogue,
+            exports: Vec::new(),
+            leaving: Vec::new(),
+            next_disk: 0,
+            next_owner: 0,
+        };
+        for (plan, device) in plan.exports.iter().zip(devices) {
+            let served = service.take_up(plan.clone(), device).await?;
+            service.exports.push(served);
+        }
+        service.publish();
+        Ok(service)
+    }
+
+    /// Those in service.
+    pub(super) fn exports(&self) -> &[Served] {
+        &self.exports
+    }
+
+    /// Gives a device queues on workers. No client finds it yet.
+    async fn take_up(&mut self, plan: ExportPlan, device: Arc<dyn Started>) -> Result<Served, Error> {
+        let owners = self.crew.owners(device.queues(), self.next_owner);
+        self.next_owner += owners.len();
+        let disk = Arc::new(DiskShared::new(device.clone(), self.next_disk, owners));
+        self.next_disk += 1;
+        retire::open(&disk).await?;
+        let export = Arc::new(Export { offer: plan.offer.clone(), disk });
+        Ok(Served { plan, device, export, events: None })
+    }
+
+    /// Offers what is in service, and nothing else.
+    fn publish(&self) {
+        self.catalogue.offer(self.exports.iter().map(|served| served.export.clone()).collect());
+    }
+
+    /// Tells in the log what happens to the devices from now on.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn watch_devices(&mut self) -> Result<(), Error> {
+        for served in self.exports.iter_mut().filter(|served| served.events.is_none()) {
+            let of = of(&served.plan);
+            let task = events::log(served.device.clone(), of);
+            served.events = task.map_err(|cause| Error::system("watch the device", &cause))?;
+        }
+        Ok(())
+    }
+
+    /// Puts these exports in the place of those in service, or changes nothing. Devices that are used by both go on,
+    /// and clients of exports that are offered as before notice nothing. Clients of all others get their answers and
+    /// are sent away.
+    ///
+    /// # Errors
+    /// A device cannot be opened.
+    pub(super) async fn reload(&mut self, plans: Vec<ExportPlan>) -> Result<Changes, Error> {
+        let fresh: Vec<ExportPlan> =
+            plans.iter().filter(|plan| self.device_of(plan).is_none()).cloned().collect();
+        let devices = opening::start_all(fresh.iter().map(|plan| plan.device.clone()).collect()).await?;
+        let mut opened: Vec<Served> = Vec::new();
+        for (plan, device) in fresh.into_iter().zip(devices) {
+            match self.take_up(plan, device).await {
+                Ok(served) => opened.push(served),
+                Err(error) => {
+                    opened.into_iter().for_each(|served| self.dismiss(served));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.exchange(plans, opened))
+    }
+
+    /// Where the device of this plan is in service already, under the same name.
+    fn device_of(&self, plan: &ExportPlan) -> Option<usize> {
+        self.exports
+            .iter()
+            .position(|served| served.plan.offer.name == plan.offer.name && served.plan.device == plan.device)
+    }
+
+    /// The part of a reload that cannot fail. `opened` are the plans' devices that were not in service.
+    fn exchange(&mut self, plans: Vec<ExportPlan>, opened: Vec<Served>) -> Changes {
+        let mut changes = Changes::default();
+        let mut before: Vec<Option<Served>> =
+            std::mem::take(&mut self.exports).into_iter().map(Some).collect();
+        let mut opened = opened.into_iter();
+        for plan in plans {
+            let place = before.iter_mut().find(|served| {
+                served.as_ref().is_some_and(|served| served.plan.offer.name == plan.offer.name)
+            });
+            let same_device = |served: &Option<Served>| {
+                served.as_ref().is_some_and(|served| served.plan.device == plan.device)
+            };
+            match place {
+                Some(place) if same_device(place) => {
+                    if let Some(served) = place.take() {
+                        changes.changed += usize::from(served.plan.offer != plan.offer);
+                        self.exports.push(served.offered_as(plan));
+                    }
+                }
+                place => {
+                    match place {
+                        Some(_) => changes.changed += 1,
+                        None => changes.added += 1,
+                    }
+                    self.exports.extend(opened.next());
+                }
+            }
+        }
+        self.publish();
+        for served in before.into_iter().flatten() {
+            let has_successor =
+                self.exports.iter().any(|other| other.plan.offer.name == served.plan.offer.name);
+            changes.removed += usize::from(!has_successor);
+            self.dismiss(served);
+        }
+        changes
+    }
+
+    /// Takes an export out of service that no client finds any more, in a task of its own.
+    fn dismiss(&mut self, served: Served) {
+        let of = of(&served.plan);
+        self.leaving.retain(|task| !task.is_finished());
+        self.leaving.push(tokio_uring::spawn(leave(served, of)));
+    }
+
+    /// Takes everything out of service. Returns whether all went well.
+    pub(super) async fn end(&mut self) -> bool {
+        self.crew.tell(|| Message::Drain);
+        self.catalogue.offer(Vec::new());
+        while let Some(served) = self.exports.pop() {
+            self.dismiss(served);
+        }
+        let mut fine = true;
+        for task in std::mem::take(&mut self.leaving) {
+            fine &= task.await.unwrap_or(false);
+        }
+        fine
+    }
+}
+
+impl Served {
+    /// The same device, offered otherwise. Clients that would not get what they have now are sent away.
+    fn offered_as(self, plan: ExportPlan) -> Served {
+        if self.plan.offer == plan.offer {
+            return self;
+        }
+        let disk = self.export.disk.clone();
+        if self.plan.offer.is_stricter_than(&plan.offer) {
+            for mailbox in disk.mailboxes() {
+                mailbox.post(Message::DrainDisk { disk: disk.index() });
+            }
+        }
+        let export = Arc::new(Export { offer: plan.offer.clone(), disk });
+        Served { plan, export, ..self }
+    }
+}
+
+/// Takes an export out of service that no client finds any more. Returns whether all went well.
+async fn leave(served: Served, of: String) -> bool {
+    served.device.hurry();
+    let fine = retire::retire(served.export.disk.clone(), of).await;
+    if let Some(events) = served.events {
+        events.abort();
+        // It answers that it was aborted.
+        let _ = events.await;
+    }
+    drop(served.export);
+    opening::close(served.device).await;
+    fine
+}
+
+/// Which export a message is about, as a part of it. One without a name is alone.
+fn of(plan: &ExportPlan) -> String {
+    match plan.offer.name.as_str() {
+        "" => String::new(),
+        name => format!(" of export {name:?}"),
+    }
+}
