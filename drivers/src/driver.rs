@@ -29,6 +29,13 @@ pub trait DriverType: Sync {
     /// Every property it has, settable or not.
     fn properties(&self) -> &'static [Property];
 
+    /// The properties that say which disk it is: exactly one of them must be set.
+    fn sources(&self) -> Vec<&'static str> {
+        let is_source = |name| name == self.magic_property() || name == "fd";
+        let settable = self.properties().iter().filter(|property| property.settable());
+        settable.map(|property| property.name).filter(|name| is_source(*name)).collect()
+    }
+
     /// Opens the device with the properties that are set before connecting, and finds out what it is.
     ///
     /// `settings` has been checked against the table (names, types, ranges); combinations are checked here. A driver

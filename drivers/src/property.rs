@@ -9,7 +9,7 @@ use std::fmt;
 
 pub(crate) use facts::{Extra, fact, fact_row, join};
 pub use help::Row;
-pub(crate) use parse::nearest;
+pub use parse::nearest;
 pub use settings::Settings;
 
 /// How a patience without end is written.

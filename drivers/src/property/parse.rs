@@ -95,19 +95,18 @@ fn parse_path(text: &str) -> Result<String, String> {
     absolute.into_os_string().into_string().map_err(|_| "the current folder's name is not UTF-8".into())
 }
 
-/// The message for a word that sets no property of `table`.
-pub(super) fn unknown_property(driver: &str, table: &[Property], magic: &str, word: &str) -> Error {
-    let name = word.split_once('=').map_or(word, |(name, _)| name);
+/// The message for a name that no property of `table` has.
+pub(super) fn unknown_property(driver: &str, table: &[Property], name: &str) -> Error {
     let error = Error::usage(format!("driver '{driver}' has no property '{name}'"));
     match nearest(name, table.iter().map(|property| property.name)) {
         Some(known) => error.hint(format!("did you mean '{known}'?")),
-        None if name.contains('/') => error.hint(format!("for a value with '=' in it, write {magic}={word}")),
         None => error.hint("the driver's --help lists its properties"),
     }
 }
 
 /// The name that `typed` was probably meant to be: at most a third of its letters (and at least two) differ.
-pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (edit_distance(typed, name), name))
         .min_by_key(|(distance, _)| *distance)

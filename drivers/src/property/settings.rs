@@ -8,8 +8,9 @@ use super::{Phase, Property, Value};
 use crate::error::Error;
 
 /// The properties a user has set: checked against the table, in any order, each at most once.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// Sorted by name, so that the same settings are equal.
     values: Vec<(&'static str, Value)>,
 }
 
@@ -29,22 +30,44 @@ impl Settings {
         let mut settings = Settings::default();
         for word in words {
             let (name, text) = word.split_once('=').unwrap_or((magic, word));
-            let Some(property) = table.iter().find(|property| property.name == name) else {
-                return Err(unknown_property(driver, table, magic, word));
-            };
-            if property.phase == Phase::Fact {
-                return Err(Error::usage(format!(
-                    "property '{name}' of driver '{driver}' cannot be set: it is a fact about the device"
-                ))
-                .hint(format!("get={name} prints it")));
-            }
-            if settings.get(name).is_some() {
-                return Err(Error::usage(format!("property '{name}' of driver '{driver}' is given twice"))
-                    .hint("give it once"));
-            }
-            settings.values.push((property.name, parse_value(driver, property, text)?));
+            settings.set(driver, table, name, text).map_err(|error| {
+                if name.contains('/') {
+                    return error.hint(format!("for a value with '=' in it, write {magic}={word}"));
+                }
+                error
+            })?;
         }
         Ok(settings)
+    }
+
+    /// Sets the property `name` of `table` to what `text` says.
+    ///
+    /// # Errors
+    /// As those of [`Settings::parse`].
+    pub fn set(
+        &mut self,
+        driver: &str,
+        table: &'static [Property],
+        name: &str,
+        text: &str,
+    ) -> Result<(), Error> {
+        let Some(property) = table.iter().find(|property| property.name == name) else {
+            return Err(unknown_property(driver, table, name));
+        };
+        if property.phase == Phase::Fact {
+            return Err(Error::usage(format!(
+                "property '{name}' of driver '{driver}' cannot be set: it is a fact about the device"
+            ))
+            .hint(format!("get={name} prints it")));
+        }
+        match self.values.binary_search_by_key(&name, |(key, _)| key) {
+            Ok(_) => Err(Error::usage(format!("property '{name}' of driver '{driver}' is given twice"))
+                .hint("give it once")),
+            Err(index) => {
+                self.values.insert(index, (property.name, parse_value(driver, property, text)?));
+                Ok(())
+            }
+        }
     }
 
     /// The value set for `name`, if one was.
@@ -186,6 +209,18 @@ mod tests {
     #[test]
     fn a_value_may_contain_the_equals_sign() {
         assert_eq!(parse(&["path=/a=b"]).unwrap().text("path"), Some("/a=b"));
+    }
+
+    #[test]
+    fn settings_are_equal_in_any_order() {
+        let one = parse(&["num-entries=7", "path=/a", "direct=on"]).unwrap();
+        assert_eq!(one, parse(&["direct=true", "num-entries=7", "/a"]).unwrap());
+        assert_ne!(one, parse(&["direct=true", "num-entries=7", "/b"]).unwrap());
+    }
+
+    #[test]
+    fn a_path_with_an_equals_sign_is_answered_with_how_to_write_it() {
+        assert!(message(&["/a=b"]).contains("path=/a=b"));
     }
 
     #[test]
