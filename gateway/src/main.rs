@@ -3,6 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | `cli` | what the user typed, and what it means |
+//! | `config`, `rules` | the configuration file; who may see and open an export |
 //! | `server` | start, service and end of the process: the control thread |
 //! | `net` | sockets: listening, addresses, bytes |
 //! | `handshake`, `exports` | clients before their session |
@@ -16,11 +17,14 @@
 mod planted;
 
 mod cli;
+mod config;
 mod copies;
 mod disk;
 mod exports;
 mod handshake;
 mod net;
+#[cfg_attr(not(test), expect(dead_code, reason = "the handshake does not ask for rules yet"))]
+mod rules;
 mod server;
 mod session;
 mod slab;

@@ -6,14 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use drivers::Value;
 use drivers::property::Kind;
 
-/// Smallest payload memory: two blocks of the largest part for one worker.
-const MEMORY_BYTES_MIN: u64 = 1 << 20;
-
-/// Largest payload memory.
-const MEMORY_BYTES_MAX: u64 = 1 << 40;
-
-/// Most worker threads.
-pub(super) const WORKERS_MAX: u16 = 1024;
+use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -26,6 +19,9 @@ pub(super) const WORKERS_MAX: u16 = 1024;
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     override_usage = "gateway [OPTIONS] DRIVER [PROPERTY=VALUE]...\n       \
+                      gateway [OPTIONS] -e NAME DRIVER [PROPERTY=VALUE]... -- -e NAME DRIVER ...\n       \
+                      gateway [OPTIONS] --config FILE\n       \
+                      gateway --check-config FILE\n       \
                       gateway DRIVER --help\n       \
                       gateway info DRIVER [PROPERTY=VALUE]... [--json]\n       \
                       gateway drivers [--json]",
@@ -76,25 +72,21 @@ pub(super) struct Serve {
     )]
     pub(super) unix: Option<PathBuf>,
 
-    /// Name of the export; clients that ask for none get it too
+    #[command(flatten)]
+    pub(super) offered: Offered,
+
+    /// Serve the exports of a file instead of those of this line; options of this line go before those of the file
     #[arg(
-        short,
         long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true,
-        help_heading = "What clients see",
-        aliases = ["export", "export-name"]
+        value_name = "FILE",
+        help_heading = "Many exports",
+        conflicts_with_all = ["exportname", "description", "readonly"]
     )]
-    pub(super) exportname: String,
+    pub(super) config: Option<PathBuf>,
 
-    /// Description of the export, for people
-    #[arg(long, value_name = "TEXT", help_heading = "What clients see")]
-    pub(super) description: Option<String>,
-
-    /// Refuse writes; also sets the property read-only
-    #[arg(short, long, help_heading = "What clients see", alias = "read-only")]
-    pub(super) readonly: bool,
+    /// Print what is wrong with such a file, one FILE:LINE:COLUMN: a line, and end; with 2 if something is
+    #[arg(long, value_name = "FILE", help_heading = "Many exports", exclusive = true)]
+    pub(super) check_config: Option<PathBuf>,
 
     /// Run a shell command that finds the server by $uri ($nbd $port $unixsocket $exportname), and end with it and
     /// its exit code; listens on a private Unix socket unless told otherwise
@@ -116,16 +108,39 @@ pub(super) struct Serve {
     #[command(flatten)]
     pub(super) tuning: Tuning,
 
-    /// How long a busy worker polls for the next request before it sleeps; 0 switches that off
+    /// How long a busy worker polls for the next request before it sleeps; 0 switches that off [default: 50]
     #[arg(
         long,
         value_name = "MICROSECONDS",
-        default_value_t = 50,
-        value_parser = clap::value_parser!(u32).range(0..=10_000),
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(POLL_MICROSECONDS_MAX)),
         help_heading = "Speed",
         allow_negative_numbers = true
     )]
-    pub(super) poll: u32,
+    pub(super) poll: Option<u32>,
+}
+
+/// How an export is offered.
+#[derive(Debug, Args)]
+pub(super) struct Offered {
+    /// Name of the export; clients that ask for none get the first one
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "What clients see",
+        aliases = ["export", "export-name"]
+    )]
+    pub(super) exportname: String,
+
+    /// Description of the export, for people
+    #[arg(long, value_name = "TEXT", help_heading = "What clients see")]
+    pub(super) description: Option<String>,
+
+    /// Refuse writes; also sets the property read-only
+    #[arg(short, long, help_heading = "What clients see", alias = "read-only")]
+    pub(super) readonly: bool,
 }
 
 /// What a device is started with.
@@ -141,9 +156,9 @@ pub(super) struct Tuning {
     )]
     pub(super) workers: Option<u16>,
 
-    /// Payload memory of the disk, for all workers together (K, M, G: powers of 1024)
-    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = memory_bytes, help_heading = "Speed")]
-    pub(super) memory: usize,
+    /// Payload memory of the disk, for all workers together (K, M, G: powers of 1024) [default: 32M]
+    #[arg(long, value_name = "SIZE", value_parser = memory_bytes, help_heading = "Speed")]
+    pub(super) memory: Option<usize>,
 }
 
 /// How much is said.
@@ -187,7 +202,7 @@ pub(super) enum Command {
 }
 
 /// A size as properties have them.
-fn memory_bytes(text: &str) -> Result<usize, String> {
+pub(super) fn memory_bytes(text: &str) -> Result<usize, String> {
     match (Kind::Size { min: MEMORY_BYTES_MIN, max: MEMORY_BYTES_MAX }).parse(text)? {
         Value::Size(bytes) => {
             usize::try_from(bytes).map_err(|_| "it is more than this machine can address".into())
@@ -211,11 +226,13 @@ Examples:
   gateway -U /tmp/disk.sock memory 1G             a RAM disk, on a Unix socket
   gateway memory 64M --run 'nbdinfo \"$uri\"'       for one command only
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it
+  gateway -e a memory 1G -- -e b -r null 1G       two exports
+  gateway --config /etc/gateway.toml              any number of exports
   gateway info io_uring path=disk.img             what is known about a disk
 
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
 flushed. A second one ends it at once. Exit codes: 0 success, 1 failure, 2 wrong
-usage; with --run that of the command.";
+usage or a wrong configuration; with --run that of the command.";
 
 const INFO_EXAMPLES: &str = "\
 Examples:
@@ -237,7 +254,7 @@ mod tests {
         let line = ["gateway", "-r", "io_uring", "-p", "0", "path=a", "--workers=2", "get=capacity"];
         let arguments = Arguments::try_parse_from(line).unwrap();
         assert_eq!(arguments.words, ["io_uring", "path=a", "get=capacity"]);
-        assert_eq!((arguments.serve.port, arguments.serve.readonly), (Some(0), true));
+        assert_eq!((arguments.serve.port, arguments.serve.offered.readonly), (Some(0), true));
     }
 
     #[test]

@@ -6,59 +6,134 @@ mod args;
 mod help;
 mod info;
 mod log;
+mod parts;
 mod plan;
 mod words;
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use drivers::{Error, ErrorKind};
 
+use crate::config::{self, Report, ServerConfig};
 use crate::server::{self, Device};
-use args::{Arguments, Command};
+use args::{Arguments, Command, Serve};
+use parts::Another;
 use words::Words;
 
 /// Wrong usage.
 const USAGE: u8 = 2;
 
-/// Does what the command line says.
-pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => return not_parsed(&error),
-    };
-    match run(arguments) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(match error.kind {
-                ErrorKind::Usage => USAGE,
-                ErrorKind::Device => 1,
-            })
+/// Why nothing came of it.
+#[derive(Debug)]
+enum Failure {
+    Error(Error),
+    /// The configuration file is wrong.
+    Report(Report),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Failure {
+        Failure::Report(report)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Error(error) => write!(f, "gateway: {error}"),
+            // Lines that begin with the file: editors find the places by them.
+            Failure::Report(report) => write!(f, "{report}"),
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<u8, Error> {
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        let usage = match self {
+            Failure::Error(error) => error.kind == ErrorKind::Usage,
+            Failure::Report(report) => report.is_about_words(),
+        };
+        if usage { USAGE } else { 1 }
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let mut parts = parts::split(std::env::args_os()).into_iter();
+    let first = Arguments::try_parse_from(parts.next().unwrap_or_default());
+    let more = parts.map(Another::parse_part).collect::<Result<Vec<_>, _>>();
+    let (arguments, more) = match (first, more) {
+        (Ok(arguments), Ok(more)) => (arguments, more),
+        (Err(error), _) | (_, Err(error)) => return not_parsed(&error),
+    };
+    match run(arguments, &more) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
+    if let Some(another) = more.iter().find(|another| another.help) {
+        return Ok(print(&help_about(another.words.first().map(String::as_str))?)?);
+    }
     if arguments.help {
-        return print(&help_wanted(&arguments)?);
+        return Ok(print(&help_wanted(&arguments)?)?);
     }
     log::start(arguments.log.verbose)?;
-    match arguments.command {
-        Some(Command::Help { word }) => print(&help_about(word.as_deref())?),
-        Some(Command::Drivers { json: true }) => print(&help::drivers_json()),
-        Some(Command::Drivers { json: false }) => print(&help::drivers_text()),
+    if arguments.command.is_some() && !more.is_empty() {
+        return Err(Error::usage("'--' separates drivers that are to be served")
+            .hint("leave it out, or ask for one driver after the other")
+            .into());
+    }
+    let text = match arguments.command {
+        Some(Command::Help { word }) => help_about(word.as_deref())?,
+        Some(Command::Drivers { json: true }) => help::drivers_json(),
+        Some(Command::Drivers { json: false }) => help::drivers_text(),
         Some(Command::Info { words, json, readonly, tuning }) => {
             let Words { driver, settings, gets } = Words::parse(&words, readonly)?;
             if let Some(name) = gets.first() {
                 return Err(Error::usage(format!("'get={name}' is for serving; info prints all properties"))
-                    .hint("leave it out"));
+                    .hint("leave it out")
+                    .into());
             }
-            print(&info::text(&Device { driver, settings, options: plan::start_options(&tuning) }, json)?)
+            let options = plan::start_options(&tuning, &ServerConfig::default());
+            info::text(&Device { driver, settings, options }, json)?
         }
-        None => server::run(&plan::plan(&arguments.words, arguments.serve)?),
+        None => return serve(&arguments.words, &arguments.serve, more),
+    };
+    Ok(print(&text)?)
+}
+
+/// Serves what the line or the file says, or only checks the file.
+fn serve(words: &[String], options: &Serve, more: &[Another]) -> Result<u8, Failure> {
+    let file = options.config.as_ref().or(options.check_config.as_ref());
+    if file.is_some() && !(words.is_empty() && more.is_empty()) {
+        return Err(Error::usage("there are drivers on the command line besides a configuration file")
+            .hint("write them into the file, or leave --config out")
+            .into());
     }
+    if let Some(file) = &options.check_config {
+        let exports = config::load(file)?.exports.len();
+        let plural = if exports == 1 { "" } else { "s" };
+        return Ok(print(&format!("{}: {exports} export{plural}, fine\n", file.display()))?);
+    }
+    let plan = match &options.config {
+        Some(file) => plan::of_file(file, options)?,
+        None => plan::of_line(words, options, more)?,
+    };
+    Ok(server::run(&plan)?)
 }
 
 /// What `--help` is about, by the words before or after it.
@@ -100,21 +175,21 @@ fn print(text: &str) -> Result<u8, Error> {
 }
 
 /// An error's only message. When not even that can be written there is nobody to tell.
-fn complain(message: &dyn std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "gateway: {message}");
+fn complain(message: &dyn fmt::Display) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 /// What clap has to say: errors of usage, and the version and the help of a subcommand, which are none.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     if error.use_stderr() {
-        complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+        complain(&format_args!("gateway: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
         return ExitCode::from(USAGE);
     }
     match print(&text) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            complain(&error);
+            complain(&Failure::from(error));
             ExitCode::FAILURE
         }
     }

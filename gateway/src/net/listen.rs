@@ -12,6 +12,7 @@ use super::address::Address;
 use unix::{PrivateFolder, SocketFile};
 
 pub(crate) use tcp::tune;
+pub(crate) use unix::PATH_BYTES_MAX as SOCKET_PATH_BYTES_MAX;
 
 /// Connections that may wait to be accepted; the kernel's own limit (`net.core.somaxconn`) is lower.
 const BACKLOG: i32 = 65535;

@@ -24,6 +24,7 @@ use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, System
 
 use crate::copies;
 use crate::net::listen::{Listen, Listeners};
+use crate::rules::Rules;
 use crate::sys;
 use accept::Acceptors;
 use captive::Captive;
@@ -64,6 +65,12 @@ pub(crate) struct Offer {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) read_only: bool,
+    /// Clients that ask for no name get this one.
+    pub(crate) is_default: bool,
+    /// Only clients with TLS may see and open it.
+    pub(crate) needs_tls: bool,
+    /// Which clients may see and open it.
+    pub(crate) rules: Rules,
 }
 
 impl Offer {

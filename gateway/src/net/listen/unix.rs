@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::BACKLOG;
 
 /// Longest path of a socket in bytes: `sun_path` holds 108 with the final zero (unix(7)).
-const PATH_BYTES_MAX: usize = 107;
+pub(crate) const PATH_BYTES_MAX: usize = 107;
 
 /// Names tried for a private folder before giving up.
 const FOLDER_TRIES: u32 = 1000;
