@@ -4,6 +4,7 @@
 mod back_ends;
 mod cli;
 mod clients;
+mod config;
 mod conformance;
 mod ending;
 mod faults;
