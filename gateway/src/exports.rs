@@ -1,6 +1,6 @@
 //! [`Catalogue`]: what this server offers, as the handshake asks for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use drivers::Limits;
@@ -8,6 +8,7 @@ use nbd::server::{Exports, ListAnswer, Listed};
 use nbd::{BlockSizes, ExportFacts, TransmissionFlags};
 
 use crate::disk::DiskShared;
+use crate::rules::Client;
 use crate::server::Offer;
 
 /// Longest payload of a write that is announced; longer ones are refused.
@@ -23,7 +24,7 @@ pub(crate) struct Export {
     pub(crate) disk: Arc<DiskShared>,
 }
 
-/// What this server offers now. The first one is the default.
+/// What this server offers now.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
     exports: RwLock<Vec<Arc<Export>>>,
@@ -40,29 +41,32 @@ impl Catalogue {
         self.exports.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The export of this name.
-    fn by_name(&self, name: &str) -> Option<Arc<Export>> {
-        self.exports().iter().find(|export| export.offer.name == name).cloned()
-    }
-
-    /// The export that clients get who name none.
-    fn default(&self) -> Option<Arc<Export>> {
-        self.by_name("").or_else(|| self.exports().first().cloned())
+    /// The export of this name; that of clients who name none has no name.
+    fn find(&self, name: &str) -> Option<Arc<Export>> {
+        let exports = self.exports();
+        let by_name = exports.iter().find(|export| export.offer.name == name);
+        let found =
+            by_name.or_else(|| exports.iter().find(|export| name.is_empty() && export.offer.is_default));
+        found.cloned()
     }
 }
 
-/// The catalogue as one client sees it.
+/// The catalogue as one client sees it. What the client may not open is not there for it.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     catalogue: &'a Catalogue,
+    client: &'a Client,
+    is_encrypted: bool,
     /// What was found last: what is opened, when the client is told that it is. The catalogue may change meanwhile.
     found: RefCell<Option<Arc<Export>>>,
+    /// Why what was asked for last is not there for this client.
+    refusal: Cell<Option<&'static str>>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// A view of a client that has asked for nothing yet.
-    pub(crate) fn new(catalogue: &Catalogue) -> View<'_> {
-        View { catalogue, found: RefCell::default() }
+    pub(crate) fn new(catalogue: &'a Catalogue, client: &'a Client, is_encrypted: bool) -> View<'a> {
+        View { catalogue, client, is_encrypted, found: RefCell::default(), refusal: Cell::default() }
     }
 
     /// The export that was found last.
@@ -70,28 +74,56 @@ impl View<'_> {
         self.found.into_inner()
     }
 
-    fn found(&self, export: Option<Arc<Export>>) -> Option<ExportFacts> {
-        let facts = export.as_deref().map(facts);
-        self.found.replace(export);
-        facts
+    /// Why what was asked for last is not there for this client, if it is for others: for the log. Said once.
+    pub(crate) fn take_refusal(&self) -> Option<&'static str> {
+        self.refusal.take()
+    }
+
+    /// Whether the client may see and open the export.
+    fn admits(&self, export: &Export) -> Result<(), &'static str> {
+        if export.offer.needs_tls && !self.is_encrypted {
+            return Err("it is not encrypted");
+        }
+        export.offer.rules.admits(self.client)
+    }
+
+    fn look(&self, name: &str) -> Option<ExportFacts> {
+        let export = self.catalogue.find(name)?;
+        if let Err(reason) = self.admits(&export) {
+            self.refusal.set(Some(reason));
+            return None;
+        }
+        let facts = facts(&export);
+        self.found.replace(Some(export));
+        Some(facts)
     }
 }
 
 impl Exports for View<'_> {
     fn list(&self) -> ListAnswer {
-        let listed = |export: &Arc<Export>| Listed {
+        let exports = self.catalogue.exports();
+        let seen = exports.iter().filter(|export| self.admits(export).is_ok());
+        let listed = seen.map(|export| Listed {
             name: export.offer.name.clone(),
             description: export.offer.description.clone().unwrap_or_default(),
-        };
-        ListAnswer::Exports(self.catalogue.exports().iter().map(listed).collect())
+        });
+        ListAnswer::Exports(listed.collect())
     }
 
     fn find(&self, name: &str) -> Option<ExportFacts> {
-        self.found(self.catalogue.by_name(name))
+        self.look(name)
     }
 
     fn find_default(&self) -> Option<ExportFacts> {
-        self.found(self.catalogue.default())
+        self.look("")
+    }
+
+    /// Where some exports are for encrypted connections only, a name that does not exist looks like one of them.
+    fn needs_tls(&self, name: &str) -> bool {
+        match self.catalogue.find(name) {
+            Some(export) => export.offer.needs_tls,
+            None => self.catalogue.exports().iter().any(|export| export.offer.needs_tls),
+        }
     }
 }
 

@@ -160,7 +160,8 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
 
 /// Talks until an export is open, or the client changed its mind or was sent away.
 async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
-    let view = View::new(exports);
+    let client = peer::client(&sys::descriptor_of(stream));
+    let view = View::new(exports, &client, false);
     let mut handshake = Handshake::new(Policy::default());
     let mut out = handshake.greeting().to_vec();
     let mut buffer = vec![0; RECEIVE_BYTES];
@@ -191,6 +192,12 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let advance = handshake.advance(&buffer[..got], &view, &mut out);
+        if let Some(reason) = view.take_refusal() {
+            complain(format_args!(
+                "{} may not open the export that it asks for: {reason}",
+                peer::name(&sys::descriptor_of(stream))
+            ));
+        }
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;
     }

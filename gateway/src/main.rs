@@ -23,7 +23,6 @@ mod disk;
 mod exports;
 mod handshake;
 mod net;
-#[cfg_attr(not(test), expect(dead_code, reason = "the handshake does not ask for rules yet"))]
 mod rules;
 mod server;
 mod session;

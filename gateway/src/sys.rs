@@ -65,8 +65,9 @@ pub(crate) fn send_signal(child: u32, signal: i32) -> io::Result<()> {
     if unsafe { libc::kill(child, signal) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Process and user id of the other end of a Unix socket (unix(7), `SO_PEERCRED`).
-pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
+/// Process, user and group id of the other end of a Unix socket (unix(7), `SO_PEERCRED`). What is outside of this
+/// process's namespaces has the process id 0, and the user and group id that stand for all such.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Option<libc::ucred> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
     // SAFETY: the pointers are to one ucred structure and to its length; the call fills both.
@@ -79,8 +80,7 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
             &raw mut len,
         )
     };
-    // A process outside of this one's process namespace has the id 0.
-    (result == 0).then_some((credentials.pid, credentials.uid))
+    (result == 0).then_some(credentials)
 }
 
 #[cfg(test)]
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn the_other_end_of_a_pair_is_this_process() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let (pid, _) = peer_credentials(one.as_fd()).unwrap();
-        assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
+        let peer = peer_credentials(one.as_fd()).unwrap();
+        assert_eq!(peer.pid, i32::try_from(std::process::id()).unwrap());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod config;
 mod conformance;
 mod ending;
 mod faults;
+mod many;
 mod planted;
 mod raw;
 mod reconnect;

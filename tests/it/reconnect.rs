@@ -14,22 +14,22 @@ use crate::raw::{EIO, FLUSH, FUA, READ, Raw, WRITE};
 const MIB: usize = 1 << 20;
 
 /// A place where one back-end after the other listens.
-struct Spot {
+pub(crate) struct Spot {
     folder: TempDir,
     options: &'static str,
 }
 
 impl Spot {
-    fn new(options: &'static str) -> Spot {
+    pub(crate) fn new(options: &'static str) -> Spot {
         Spot { folder: Server::folder(), options }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("vhost")
     }
 
     /// Starts a back-end over a raw image, and waits until it listens.
-    fn start(&self, image: &Path) -> Server {
+    pub(crate) fn start(&self, image: &Path) -> Server {
         let folder = Server::folder();
         let mut command = Command::new(tool("qemu-storage-daemon").expect("the test asked for it before"));
         let file = format!("driver=file,node-name=file,filename={},discard=unmap", image.display());

@@ -111,13 +111,13 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
             let options = plan::start_options(&tuning, &ServerConfig::default());
             info::text(&Device { driver, settings, options }, json)?
         }
-        None => return serve(&arguments.words, &arguments.serve, more),
+        None => return serve(&arguments.words, arguments.serve, more),
     };
     Ok(print(&text)?)
 }
 
 /// Serves what the line or the file says, or only checks the file.
-fn serve(words: &[String], options: &Serve, more: &[Another]) -> Result<u8, Failure> {
+fn serve(words: &[String], options: Serve, more: &[Another]) -> Result<u8, Failure> {
     let file = options.config.as_ref().or(options.check_config.as_ref());
     if file.is_some() && !(words.is_empty() && more.is_empty()) {
         return Err(Error::usage("there are drivers on the command line besides a configuration file")
@@ -129,9 +129,9 @@ fn serve(words: &[String], options: &Serve, more: &[Another]) -> Result<u8, Fail
         let plural = if exports == 1 { "" } else { "s" };
         return Ok(print(&format!("{}: {exports} export{plural}, fine\n", file.display()))?);
     }
-    let plan = match &options.config {
-        Some(file) => plan::of_file(file, options)?,
-        None => plan::of_line(words, options, more)?,
+    let plan = match options.config.clone() {
+        Some(file) => plan::of_config(&file, options)?,
+        None => plan::of_line(words, &options, more)?,
     };
     Ok(server::run(&plan)?)
 }

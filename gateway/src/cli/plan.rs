@@ -15,7 +15,7 @@ use crate::config::ranges::{WORKERS_MAX, check_string};
 use crate::config::{self, ListenConfig, ServerConfig};
 use crate::net::listen::{DEFAULT_PORT, Listen};
 use crate::rules::Rules;
-use crate::server::{Device, ExportPlan, Offer, Plan};
+use crate::server::{Device, ExportPlan, Offer, Plan, Reload};
 
 /// Payload memory of a disk, unless told otherwise.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -79,7 +79,26 @@ fn assemble(
         print_uri: options.print_uri,
         run: options.run.clone(),
         poll: Duration::from_micros(poll.into()),
+        reload: None,
     })
+}
+
+/// The plan of a server that serves the exports of a file, and can do that anew when the file has changed.
+///
+/// # Errors
+/// As [`of_file`].
+pub(super) fn of_config(file: &Path, options: Serve) -> Result<Plan, Failure> {
+    let mut plan = of_file(file, &options)?;
+    // A daemon may be elsewhere by then.
+    let file = absolute("config", file)?;
+    let again = move || {
+        of_file(&file, &options).map_err(|failure| match failure {
+            Failure::Error(error) => error.to_string(),
+            Failure::Report(report) => report.to_string(),
+        })
+    };
+    plan.reload = Some(Reload(Box::new(again)));
+    Ok(plan)
 }
 
 /// An export of the command line.
@@ -150,7 +169,6 @@ fn check_carried_out(server: &ServerConfig, exports: &[ExportPlan]) -> Result<()
         || server.tls_verify_peer.is_some()
         || exports.iter().any(|export| export.offer.needs_tls);
     let keys = [
-        ("[export.allow]", exports.iter().any(|export| export.offer.rules != Rules::default())),
         ("tls", tls),
         ("max-clients", server.max_clients.is_some()),
         ("max-handshakes", server.max_handshakes.is_some()),

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use socket2::SockRef;
 
+use crate::rules::Client;
 use crate::sys;
 
 /// The other end in words: an address and a port, or a process and a user. Asked for when there is something to say,
@@ -14,12 +15,27 @@ pub(crate) fn name(socket: &impl AsFd) -> String {
         return address.to_string();
     }
     if address.is_some_and(|address| address.is_unix())
-        && let Some((pid, uid)) = sys::peer_credentials(socket.as_fd())
+        && let Some(peer) = sys::peer_credentials(socket.as_fd())
     {
-        return format!("process {pid} of user {uid}");
+        return format!("process {} of user {}", peer.pid, peer.uid);
     }
     // A TCP connection that the client has reset has no address any more.
     "a client that is gone".into()
+}
+
+/// What is known about the other end without asking it.
+pub(crate) fn client(socket: &impl AsFd) -> Client {
+    let address = SockRef::from(socket).peer_addr().ok();
+    let credentials = address
+        .as_ref()
+        .filter(|address| address.is_unix())
+        .and_then(|_| sys::peer_credentials(socket.as_fd()));
+    Client {
+        uid: credentials.map(|credentials| credentials.uid),
+        gid: credentials.map(|credentials| credentials.gid),
+        address: address.and_then(|address| address.as_socket()).map(|address| address.ip()),
+        ..Client::default()
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ mod crew;
 mod events;
 mod opening;
 mod pidfile;
+mod reload;
 mod retire;
 mod service;
 mod signals;
 mod stop;
 
+use std::fmt;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,9 +76,9 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Whether clients of this offer have what those of the other one have not.
-    fn is_stricter_than(&self, next: &Offer) -> bool {
-        self.read_only != next.read_only
+    /// Whether clients of this offer may have what those of the next one may not.
+    fn ends_with(&self, next: &Offer) -> bool {
+        self.read_only != next.read_only || self.rules != next.rules || (next.needs_tls && !self.needs_tls)
     }
 }
 
@@ -104,6 +106,17 @@ pub(crate) struct Plan {
     pub(crate) run: Option<String>,
     /// How long an idle worker polls before it sleeps.
     pub(crate) poll: Duration,
+    /// Reads the configuration file again; `None`: there is none.
+    pub(crate) reload: Option<Reload>,
+}
+
+/// Makes the plan anew, from a file that has changed. The error is what is wrong with it, for the log.
+pub(crate) struct Reload(pub(crate) Box<dyn Fn() -> Result<Plan, String>>);
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
 }
 
 /// Serves until a signal, or until the captive command ends. Returns the exit code.
@@ -120,10 +133,10 @@ pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
 }
 
 async fn serve(plan: &Plan, descriptors_max: u64) -> Result<u8, Error> {
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch(plan.reload.is_some())?;
     let mut service = tokio::select! {
         service = Service::start(plan) => service?,
-        signal = signals.next() => {
+        signal = signals.end() => {
             tracing::info!("{signal} before the start was complete");
             return Ok(0);
         }
@@ -138,17 +151,26 @@ async fn serve(plan: &Plan, descriptors_max: u64) -> Result<u8, Error> {
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     service.watch_devices()?;
     let acceptors = Acceptors::start(listeners.take_sockets(), &service.crew, descriptors_max)?;
-    let reason = tokio::select! {
-        signal = signals.next() => stop::Reason::Signal(signal),
-        status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
-        failure = service.crew.failure() => stop::Reason::Failed(failure),
+    let reason = loop {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            status = captive::end(&mut captive) => break stop::Reason::CaptiveEnded(status),
+            failure = service.crew.failure() => break stop::Reason::Failed(failure),
+        };
+        if !signal.asks_for_reload() {
+            break stop::Reason::Signal(signal);
+        }
+        tokio::select! {
+            () = reload::reload(plan, &mut service) => {}
+            signal = signals.end() => break stop::Reason::Signal(signal),
+        }
     };
     // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
     drop(listeners);
     acceptors.stop().await;
     let code = tokio::select! {
         code = stop::stop(reason, &mut service, &mut captive) => code,
-        signal = signals.next() => {
+        signal = signals.end() => {
             tracing::warn!("{signal} while ending: ending at once");
             if let Some(captive) = &mut captive {
                 captive.send_signal(libc::SIGTERM);

@@ -51,9 +51,10 @@ impl Service {
         let devices =
             opening::start_all(plan.exports.iter().map(|export| export.device.clone()).collect()).await?;
         let catalogue = Arc::<Catalogue>::default();
-        // One without a queue could only hand its clients over.
+        // A worker without a queue could only hand its clients over, unless a disk comes that has one for it.
         let queues = devices.iter().map(|device| device.queues()).max().unwrap_or(1);
-        let crew = Crew::start(plan.workers.min(queues).max(1), plan.poll, &catalogue).await?;
+        let workers = if plan.reload.is_some() { plan.workers } else { plan.workers.min(queues).max(1) };
+        let crew = Crew::start(workers, plan.poll, &catalogue).await?;
         let mut service = Service {
             crew,
             catalogue,
@@ -124,7 +125,12 @@ impl Service {
                 }
             }
         }
-        Ok(self.exchange(plans, opened))
+        let changes = self.exchange(plans, opened);
+        if let Err(error) = self.watch_devices() {
+            // They serve all the same.
+            tracing::warn!("{error}");
+        }
+        Ok(changes)
     }
 
     /// Where the device of this plan is in service already, under the same name.
@@ -202,7 +208,7 @@ impl Served {
             return self;
         }
         let disk = self.export.disk.clone();
-        if self.plan.offer.is_stricter_than(&plan.offer) {
+        if self.plan.offer.ends_with(&plan.offer) {
             for mailbox in disk.mailboxes() {
                 mailbox.post(Message::DrainDisk { disk: disk.index() });
             }
