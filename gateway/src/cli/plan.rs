@@ -8,7 +8,7 @@ use drivers::{Error, StartOptions};
 use super::args::{Serve, Tuning, WORKERS_MAX};
 use super::words::Words;
 use crate::net::listen::{DEFAULT_PORT, Listen};
-use crate::server::{Device, Offer, Plan};
+use crate::server::{Device, ExportPlan, Offer, Plan};
 
 /// Longest name or description (doc/proto.md, section "Values": strings).
 const STRING_BYTES_MAX: usize = 4096;
@@ -24,16 +24,20 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
         check_string("description", description)?;
     }
     let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
+    let start = start_options(&options.tuning);
     Ok(Plan {
-        device: Device { driver, settings, options: start_options(&options.tuning) },
-        listen: listen(&options)?,
-        offer: Offer {
-            name: options.exportname,
-            description: options.description,
-            read_only: options.readonly,
-        },
+        workers: start.workers,
+        listen: vec![listen(&options)?],
+        exports: vec![ExportPlan {
+            device: Device { driver, settings, options: start },
+            offer: Offer {
+                name: options.exportname,
+                description: options.description,
+                read_only: options.readonly,
+            },
+            gets,
+        }],
         pidfile,
-        gets,
         print_uri: options.print_uri,
         run: options.run,
         poll: Duration::from_micros(options.poll.into()),
@@ -87,7 +91,7 @@ mod tests {
     }
 
     fn listens(line: &[&str]) -> Listen {
-        parse(line).unwrap().listen
+        parse(line).unwrap().listen.remove(0)
     }
 
     #[test]

@@ -46,16 +46,17 @@ impl Crew {
     /// # Errors
     /// A worker could not start.
     pub(super) async fn start(plan: &Plan, device: &Arc<dyn Started>) -> Result<Crew, Error> {
-        let count = device.queues().clamp(1, plan.device.options.workers);
+        let count = device.queues().clamp(1, plan.workers);
         let mailboxes: Vec<Arc<Mailbox>> = (0..count)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .map_err(|cause| no_worker(&cause))?;
+        let offer = &plan.exports[0].offer;
         let disk = Arc::new(DiskShared::new(device.clone(), 0, mailboxes.clone()));
         let export = Export {
-            name: plan.offer.name.clone(),
-            description: plan.offer.description.clone(),
-            read_only: plan.offer.read_only,
+            name: offer.name.clone(),
+            description: offer.description.clone(),
+            read_only: offer.read_only,
             disk: disk.clone(),
         };
         let exports = Arc::new(ExportTable::new(vec![export]));

@@ -47,24 +47,33 @@ impl Device {
     }
 }
 
-/// How the disk is offered.
-#[derive(Debug, Default)]
+/// How a disk is offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) read_only: bool,
 }
 
+/// A disk, and the name that clients have for it.
+#[derive(Debug)]
+pub(crate) struct ExportPlan {
+    pub(crate) offer: Offer,
+    pub(crate) device: Device,
+    /// Properties to print.
+    pub(crate) gets: Vec<String>,
+}
+
 /// Everything that was asked for.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) device: Device,
-    pub(crate) offer: Offer,
-    pub(crate) listen: Listen,
+    /// The first is the default.
+    pub(crate) exports: Vec<ExportPlan>,
+    pub(crate) listen: Vec<Listen>,
+    /// Threads that move data.
+    pub(crate) workers: usize,
     /// Absolute path.
     pub(crate) pidfile: Option<PathBuf>,
-    /// Properties to print.
-    pub(crate) gets: Vec<String>,
     pub(crate) print_uri: bool,
     /// Shell command to run captive.
     pub(crate) run: Option<String>,
@@ -80,7 +89,7 @@ pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
     // May block for long; until it is done a signal simply ends the process.
-    let device = plan.device.start()?;
+    let device = plan.exports[0].device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
     runtime.block_on(serve(plan, device, descriptors_max))
@@ -88,7 +97,7 @@ pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
 
 async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> Result<u8, Error> {
     let mut signals = Signals::watch()?;
-    let mut listeners = Listeners::open(&plan.listen)?;
+    let mut listeners = Listeners::open(&plan.listen[0])?;
     let mut crew = tokio::select! {
         crew = Crew::start(plan, &device) => crew?,
         signal = signals.next() => {
@@ -97,8 +106,10 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
         }
     };
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
-    let mut captive =
-        plan.run.as_deref().map(|run| captive::command(run, listeners.address(), &plan.offer.name));
+    let mut captive = plan
+        .run
+        .as_deref()
+        .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name));
     announce(plan, &*device, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
@@ -130,11 +141,12 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
 /// Tells what was asked for on standard output, and where the server is in the log.
 fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<(), Error> {
     let mut text = String::new();
-    for name in &plan.gets {
+    let export = &plan.exports[0];
+    for name in &export.gets {
         let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
         text.push_str(&format!("{name}={value}\n"));
     }
-    let uri = listeners.address().uri(&plan.offer.name);
+    let uri = listeners.address().uri(&export.offer.name);
     if plan.print_uri {
         text.push_str(&format!("{uri}\n"));
     }
@@ -143,8 +155,8 @@ fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
     let limits = device.limits();
-    let read_only = if limits.read_only || plan.offer.read_only { ", read-only" } else { "" };
-    let (driver, bytes) = (plan.device.driver.name(), limits.capacity_bytes);
+    let read_only = if limits.read_only || export.offer.read_only { ", read-only" } else { "" };
+    let (driver, bytes) = (export.device.driver.name(), limits.capacity_bytes);
     let text = format!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
     // A captive command knows, and its output should stay its own.
     if plan.run.is_some() {
