@@ -7,6 +7,7 @@ mod clients;
 mod conformance;
 mod ending;
 mod faults;
+mod limits;
 mod planted;
 mod raw;
 mod reconnect;

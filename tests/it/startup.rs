@@ -175,7 +175,12 @@ fn words_that_contradict_each_other_are_refused() {
 #[test]
 fn options_refuse_what_makes_no_sense() {
     let bench = Bench::new();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 17] = [
+        (&["--max-clients", "-1"], "--max-clients"),
+        (&["--max-handshakes", "0"], "--max-handshakes"),
+        (&["--handshake-timeout", "0"], "--handshake-timeout"),
+        (&["--idle-timeout", "-1"], "--idle-timeout"),
+        (&["--idle-timeout", "99999999"], "--idle-timeout"),
         (&["-p", "65536"], "--port"),
         (&["-p", "-1"], "--port"),
         (&["-p", "nbd"], "--port"),

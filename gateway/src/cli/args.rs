@@ -15,6 +15,9 @@ const MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// Most worker threads.
 pub(super) const WORKERS_MAX: u16 = 1024;
 
+/// Longest time-out: a year.
+const SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -114,6 +117,9 @@ pub(super) struct Serve {
     pub(super) foreground: bool,
 
     #[command(flatten)]
+    pub(super) clients: Clients,
+
+    #[command(flatten)]
     pub(super) tuning: Tuning,
 
     /// How long a busy worker polls for the next request before it sleeps; 0 switches that off
@@ -126,6 +132,53 @@ pub(super) struct Serve {
         allow_negative_numbers = true
     )]
     pub(super) poll: u32,
+}
+
+/// What clients are held to.
+#[derive(Debug, Args)]
+pub(super) struct Clients {
+    /// Clients at a time; one more is sent away at once; 0 is any number
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 0,
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_clients: u32,
+
+    /// Clients in the handshake at a time; one more ends the oldest handshake
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_handshakes: u32,
+
+    /// How long a client may take for the handshake
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SECONDS_MAX)),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) handshake_timeout: u32,
+
+    /// How long a client may neither send anything nor wait for anything; 0 is for ever
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(SECONDS_MAX)),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) idle_timeout: u32,
 }
 
 /// What a device is started with.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use drivers::{Error, StartOptions};
 
-use super::args::{Serve, Tuning, WORKERS_MAX};
+use super::args::{Clients, Serve, Tuning, WORKERS_MAX};
 use super::words::Words;
+use crate::net::limits::Limits;
 use crate::net::listen::{DEFAULT_PORT, Listen};
 use crate::server::{Device, ExportPlan, Offer, Plan};
 
@@ -28,6 +29,7 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
     Ok(Plan {
         workers: start.workers,
         listen: vec![listen(&options)?],
+        limits: limits(&options.clients),
         exports: vec![ExportPlan {
             device: Device { driver, settings, options: start },
             offer: Offer {
@@ -48,6 +50,18 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
 pub(super) fn start_options(tuning: &Tuning) -> StartOptions {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX.into());
     StartOptions { workers: tuning.workers.map_or_else(processors, usize::from), region_bytes: tuning.memory }
+}
+
+/// What clients are held to.
+fn limits(clients: &Clients) -> Limits {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    Limits {
+        clients_max: Some(count(clients.max_clients)).filter(|max| *max > 0),
+        handshakes_max: count(clients.max_handshakes),
+        handshake_timeout: seconds(clients.handshake_timeout),
+        idle_timeout: Some(seconds(clients.idle_timeout)).filter(|timeout| !timeout.is_zero()),
+    }
 }
 
 fn listen(options: &Serve) -> Result<Listen, Error> {
@@ -131,5 +145,14 @@ mod tests {
         for option in ["-p1", "-i::1"] {
             assert!(Arguments::try_parse_from(["gateway", "-U", "s", option, "memory", "1M"]).is_err());
         }
+    }
+
+    #[test]
+    fn no_limit_is_zero() {
+        let limits = parse(&[]).unwrap().limits;
+        assert_eq!((limits.clients_max, limits.idle_timeout), (None, None));
+        assert_eq!(limits.handshake_timeout, Duration::from_secs(30));
+        let limits = parse(&["--max-clients", "3", "--idle-timeout=60"]).unwrap().limits;
+        assert_eq!((limits.clients_max, limits.idle_timeout), (Some(3), Some(Duration::from_secs(60))));
     }
 }

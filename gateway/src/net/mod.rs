@@ -2,6 +2,8 @@
 
 pub(crate) mod address;
 pub(crate) mod complaint;
+pub(crate) mod handshakes;
+pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod peer;
 pub(crate) mod stream;

@@ -13,8 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::Plan;
 use crate::disk::{Disk, DiskShared};
 use crate::exports::{Export, ExportTable};
+use crate::net::handshakes::Handshakes;
+use crate::net::limits::Limits;
 use crate::worker::mailbox::{Mailbox, Message};
-use crate::worker::{self, Ending, LastFlush, Worker};
+use crate::worker::{self, Ending, Idle, LastFlush, Worker};
 
 /// What a worker thread tells.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ impl Crew {
                 disk: disk.clone(),
                 exports: exports.clone(),
                 poll: plan.poll,
+                limits: plan.limits,
+                handshakes_max: plan.limits.handshakes_per_worker(count),
                 ending: Ending::new(report),
                 reports: sender.clone(),
             };
@@ -178,6 +182,18 @@ impl Balance {
         self.next.set(chosen + 1);
         self.mailboxes[chosen].post_connection(socket.into());
     }
+
+    /// Ends handshakes that could have been over long ago: descriptors are short.
+    pub(super) fn make_room(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Message::MakeRoom);
+        }
+    }
+
+    /// Connections that are not over.
+    pub(super) fn connections(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()
+    }
 }
 
 /// The first of those with the least load, counted from `start` on and around.
@@ -191,6 +207,9 @@ struct Post {
     disk: Arc<DiskShared>,
     exports: Arc<ExportTable>,
     poll: std::time::Duration,
+    limits: Limits,
+    /// The worker's share of them.
+    handshakes_max: usize,
     ending: Ending,
     reports: mpsc::UnboundedSender<Report>,
 }
@@ -243,7 +262,9 @@ impl Post {
     fn open(self) -> Result<Worker, Error> {
         let mailbox = self.disk.mailboxes()[self.index].clone();
         let disk = Disk::open(self.disk, self.index)?;
-        Worker::new(mailbox, self.exports, vec![disk], self.poll, self.ending)
+        let handshakes = Handshakes::new(self.handshakes_max, self.limits.handshake_timeout);
+        let idle = Idle::new(self.limits.idle_timeout);
+        Worker::new(mailbox, self.exports, vec![disk], self.poll, self.ending, handshakes, idle)
             .map_err(|cause| no_runtime(&cause))
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
 
 use crate::copies;
+use crate::net::limits::Limits;
 use crate::net::listen::{Listen, Listeners};
 use crate::sys;
 use accept::Acceptors;
@@ -70,6 +71,7 @@ pub(crate) struct Plan {
     /// The first is the default.
     pub(crate) exports: Vec<ExportPlan>,
     pub(crate) listen: Vec<Listen>,
+    pub(crate) limits: Limits,
     /// Threads that move data.
     pub(crate) workers: usize,
     /// Absolute path.
@@ -113,7 +115,8 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
     announce(plan, &*device, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
-    let acceptors = Acceptors::start(listeners.take_sockets(), &crew, descriptors_max)?;
+    let acceptors =
+        Acceptors::start(listeners.take_sockets(), &crew.balance(), plan.limits, descriptors_max)?;
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
         status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),

@@ -19,6 +19,8 @@ pub(crate) enum Message {
     Session { stream: Stream, transmission: Box<Transmission>, received: Vec<u8> },
     /// About a disk, from another worker.
     Disk { disk: usize, message: DiskMessage },
+    /// Descriptors are short; end the older ones of the handshakes.
+    MakeRoom,
     /// Answer what is in flight, close the sessions, flush the disks, and report.
     Drain,
     /// Close the sessions that are still there, whatever they wait for.

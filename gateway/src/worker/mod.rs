@@ -6,6 +6,7 @@
 //! requests came close together.
 
 mod ending;
+mod idle;
 pub(crate) mod mailbox;
 pub(crate) mod ring;
 mod spin;
@@ -23,12 +24,14 @@ use tokio::time::timeout;
 use crate::disk::Disk;
 use crate::exports::ExportTable;
 use crate::handshake;
+use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Session, Turn};
 use crate::slab::{Key, Slab};
 use ending::Next;
 pub(crate) use ending::{Ending, LastFlush};
+pub(crate) use idle::Idle;
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
@@ -66,7 +69,8 @@ pub(crate) struct Worker {
     spin: Spin,
     finished: Vec<u64>,
     ending: Ending,
-    handshakes: handshake::Counter,
+    handshakes: Handshakes,
+    idle: Idle,
 }
 
 /// Runs the worker until it has been drained.
@@ -90,10 +94,10 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
             Next::Work => continue,
             Next::Sleep => {}
         }
-        match worker.disks.iter().any(Disk::is_waiting) {
+        match worker.patience() {
             // When the time is over the next turn looks.
-            true => timeout(LOOK_AGAIN, bells.any()).await.unwrap_or(Ok(()))?,
-            false => bells.any().await?,
+            Some(patience) => timeout(patience, bells.any()).await.unwrap_or(Ok(()))?,
+            None => bells.any().await?,
         }
         yielded = Instant::now();
     }
@@ -107,6 +111,8 @@ impl Worker {
         disks: Vec<Disk>,
         spin_budget: Duration,
         ending: Ending,
+        handshakes: Handshakes,
+        idle: Idle,
     ) -> io::Result<Worker> {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
@@ -121,7 +127,8 @@ impl Worker {
             spin: Spin::new(spin_budget),
             finished: Vec::new(),
             ending,
-            handshakes: handshake::Counter::default(),
+            handshakes,
+            idle,
             mailbox,
             exports,
         })
@@ -135,9 +142,17 @@ impl Worker {
         Bells::new(std::iter::once(self.mailbox.wake().as_fd()).chain(disks))
     }
 
+    /// How long it may sleep at most.
+    fn patience(&self) -> Option<Duration> {
+        let device = self.disks.iter().any(Disk::is_waiting).then_some(LOOK_AGAIN);
+        let clients = self.idle.next_look(!self.sessions.is_empty());
+        device.into_iter().chain(clients).min()
+    }
+
     /// Does what there is to do. Returns whether there was anything.
     fn turn(&mut self, now: Instant) -> io::Result<bool> {
         let mut busy = false;
+        self.close_idle(now);
         for message in self.mailbox.take() {
             self.receive(message);
             busy = true;
@@ -178,6 +193,7 @@ impl Worker {
                     disk.receive(message);
                 }
             }
+            Message::MakeRoom => self.handshakes.make_room(),
             Message::Drain => {
                 self.ending.begin();
                 self.handshakes.give_up();
