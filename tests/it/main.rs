@@ -1,6 +1,7 @@
 //! End-to-end tests: one program, a module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod activation;
 mod back_ends;
 mod cli;
 mod clients;
@@ -8,6 +9,7 @@ mod conformance;
 mod ending;
 mod faults;
 mod limits;
+mod listeners;
 mod planted;
 mod raw;
 mod reconnect;

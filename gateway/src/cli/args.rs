@@ -18,6 +18,9 @@ pub(super) const WORKERS_MAX: u16 = 1024;
 /// Longest time-out: a year.
 const SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
 
+/// The port above that is no port but a wish for any (vsock(7)).
+const VSOCK_PORT_MAX: i64 = u32::MAX as i64 - 1;
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -61,23 +64,8 @@ pub(super) struct Arguments {
 /// What a server is told.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// TCP port; 0 takes a free one [default: 10809]
-    #[arg(short, long, value_name = "PORT", help_heading = "Where to listen", allow_negative_numbers = true)]
-    pub(super) port: Option<u16>,
-
-    /// Address or host name to listen on; 0.0.0.0 and :: are all (repeatable) [default: 127.0.0.1 and ::1]
-    #[arg(short, long, value_name = "HOST", help_heading = "Where to listen", alias = "ip-addr")]
-    pub(super) ipaddr: Vec<String>,
-
-    /// Unix socket to listen on instead; '-' makes a private one that goes when the server ends
-    #[arg(
-        short = 'U',
-        long,
-        value_name = "PATH",
-        help_heading = "Where to listen",
-        conflicts_with_all = ["port", "ipaddr"]
-    )]
-    pub(super) unix: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) places: Places,
 
     /// Name of the export; clients that ask for none get it too
     #[arg(
@@ -132,6 +120,35 @@ pub(super) struct Serve {
         allow_negative_numbers = true
     )]
     pub(super) poll: u32,
+}
+
+/// Where clients come from. Options of several kinds add up; see [`super::plan`].
+#[derive(Debug, Args)]
+pub(super) struct Places {
+    /// TCP port, or that of --vsock; 0 takes a free one [default: 10809]
+    #[arg(short, long, value_name = "PORT", help_heading = "Where to listen", allow_negative_numbers = true)]
+    pub(super) port: Option<u16>,
+
+    /// Address or host name to listen on; 0.0.0.0 and :: are all (repeatable) [default: 127.0.0.1 and ::1]
+    #[arg(short, long, value_name = "HOST", help_heading = "Where to listen", alias = "ip-addr")]
+    pub(super) ipaddr: Vec<String>,
+
+    /// Unix socket to listen on, and no TCP unless -p or -i is given too; '-' makes a private one that goes when the
+    /// server ends (repeatable)
+    #[arg(short = 'U', long, value_name = "PATH", help_heading = "Where to listen")]
+    pub(super) unix: Vec<PathBuf>,
+
+    /// Listen for virtual machines and their host, on this port or that of -p, and no TCP unless -i is given too
+    #[arg(
+        long,
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = clap::value_parser!(u32).range(..=VSOCK_PORT_MAX),
+        help_heading = "Where to listen"
+    )]
+    #[expect(clippy::option_option, reason = "the option may stand without a port")]
+    pub(super) vsock: Option<Option<u32>>,
 }
 
 /// What clients are held to.
@@ -262,6 +279,9 @@ Examples:
   gateway io_uring path=disk.img direct=true -r   past the page cache, read-only
   gateway -i 0.0.0.0 -p 10810 io_uring /dev/sdb   a block device, for the network
   gateway -U /tmp/disk.sock memory 1G             a RAM disk, on a Unix socket
+  gateway -U /tmp/disk.sock -p 10809 memory 1G    on a Unix socket and on TCP
+  gateway --vsock memory 1G                       for the virtual machines of this host
+  nbdinfo -- [ gateway memory 1G ]                for this client only: socket activation
   gateway memory 64M --run 'nbdinfo \"$uri\"'       for one command only
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it
   gateway info io_uring path=disk.img             what is known about a disk
@@ -290,7 +310,7 @@ mod tests {
         let line = ["gateway", "-r", "io_uring", "-p", "0", "path=a", "--workers=2", "get=capacity"];
         let arguments = Arguments::try_parse_from(line).unwrap();
         assert_eq!(arguments.words, ["io_uring", "path=a", "get=capacity"]);
-        assert_eq!((arguments.serve.port, arguments.serve.readonly), (Some(0), true));
+        assert_eq!((arguments.serve.places.port, arguments.serve.readonly), (Some(0), true));
     }
 
     #[test]

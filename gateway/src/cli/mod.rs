@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use drivers::{Error, ErrorKind};
 
+use crate::net::activation::Activation;
 use crate::server::{self, Device};
 use args::{Arguments, Command};
 use words::Words;
@@ -44,6 +45,11 @@ fn run(arguments: Arguments) -> Result<u8, Error> {
     if arguments.help {
         return print(&help_wanted(&arguments)?);
     }
+    // Descriptors that were passed have owners before anything else is opened.
+    let activation = match arguments.command {
+        None => Activation::from_environment()?,
+        Some(_) => Activation::default(),
+    };
     log::start(arguments.log.verbose)?;
     match arguments.command {
         Some(Command::Help { word }) => print(&help_about(word.as_deref())?),
@@ -57,7 +63,10 @@ fn run(arguments: Arguments) -> Result<u8, Error> {
             }
             print(&info::text(&Device { driver, settings, options: plan::start_options(&tuning) }, json)?)
         }
-        None => server::run(&plan::plan(&arguments.words, arguments.serve)?),
+        None => {
+            let plan = plan::plan(&arguments.words, arguments.serve, &activation)?;
+            server::run(&plan, activation)
+        }
     }
 }
 

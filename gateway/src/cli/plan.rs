@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use drivers::{Error, StartOptions};
 
-use super::args::{Clients, Serve, Tuning, WORKERS_MAX};
+use super::args::{Clients, Places, Serve, Tuning, WORKERS_MAX};
 use super::words::Words;
+use crate::net::activation::Activation;
 use crate::net::limits::Limits;
 use crate::net::listen::{DEFAULT_PORT, Listen};
 use crate::server::{Device, ExportPlan, Offer, Plan};
@@ -18,7 +19,7 @@ const STRING_BYTES_MAX: usize = 4096;
 ///
 /// # Errors
 /// Usage errors, and paths that cannot be resolved.
-pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
+pub(super) fn plan(words: &[String], options: Serve, activation: &Activation) -> Result<Plan, Error> {
     let Words { driver, settings, gets } = Words::parse(words, options.readonly)?;
     check_string("exportname", &options.exportname)?;
     if let Some(description) = &options.description {
@@ -28,7 +29,7 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
     let start = start_options(&options.tuning);
     Ok(Plan {
         workers: start.workers,
-        listen: vec![listen(&options)?],
+        listen: listen(&options.places, options.run.is_some(), activation)?,
         limits: limits(&options.clients),
         exports: vec![ExportPlan {
             device: Device { driver, settings, options: start },
@@ -64,14 +65,64 @@ fn limits(clients: &Clients) -> Limits {
     }
 }
 
-fn listen(options: &Serve) -> Result<Listen, Error> {
-    let tcp = options.port.is_some() || !options.ipaddr.is_empty();
-    match &options.unix {
-        Some(path) if path.as_os_str() == "-" => Ok(Listen::Private),
-        Some(path) => Ok(Listen::Unix(absolute("unix", path)?)),
-        None if options.run.is_some() && !tcp => Ok(Listen::Private),
-        None => Ok(Listen::Tcp { hosts: options.ipaddr.clone(), port: options.port.unwrap_or(DEFAULT_PORT) }),
+/// Where to listen. `run`: for a captive command.
+///
+/// Unix sockets and vsock add up, and TCP to them if it is asked for: by `-i`, or by `-p` unless vsock takes that port.
+/// With none of these it is TCP, or a private socket for a captive command. A client or sockets that were passed
+/// exclude all of them.
+fn listen(places: &Places, run: bool, activation: &Activation) -> Result<Vec<Listen>, Error> {
+    if !activation.is_empty() {
+        return activated(places, run, activation);
     }
+    let port = places.port.unwrap_or(DEFAULT_PORT);
+    let mut all = Vec::new();
+    for path in &places.unix {
+        let listen = match path.as_os_str() == "-" {
+            true => Listen::Private,
+            false => Listen::Unix(absolute("unix", path)?),
+        };
+        if listen != Listen::Private && all.contains(&listen) {
+            return Err(
+                Error::usage(format!("socket '{}' is given twice", path.display())).hint("give it once")
+            );
+        }
+        all.push(listen);
+    }
+    let takes_port = match places.vsock {
+        None => false,
+        Some(own) => {
+            all.push(Listen::Vsock { port: own.unwrap_or(port.into()) });
+            own.is_none()
+        }
+    };
+    if !places.ipaddr.is_empty() || (places.port.is_some() && !takes_port) {
+        all.push(Listen::Tcp { hosts: places.ipaddr.clone(), port });
+    }
+    if all.is_empty() {
+        all.push(if run { Listen::Private } else { Listen::Tcp { hosts: Vec::new(), port } });
+    }
+    Ok(all)
+}
+
+/// The same with sockets that were passed.
+fn activated(places: &Places, run: bool, activation: &Activation) -> Result<Vec<Listen>, Error> {
+    let given = [
+        ("-p", places.port.is_some()),
+        ("-i", !places.ipaddr.is_empty()),
+        ("-U", !places.unix.is_empty()),
+        ("--vsock", places.vsock.is_some()),
+        ("--run", run && activation.has_client()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Error::usage(format!(
+            "option {option} says where clients are, and so does socket activation (LISTEN_FDS is set)"
+        ))
+        .hint("leave one of them out"));
+    }
+    Ok(match activation.has_client() {
+        true => Vec::new(),
+        false => vec![Listen::Activated { name: None }],
+    })
 }
 
 /// Paths mean what they mean in the folder where the program was started.
@@ -100,12 +151,24 @@ mod tests {
 
     fn parse(line: &[&str]) -> Result<Plan, Error> {
         let line = ["gateway"].iter().chain(line).chain(&["memory", "1M"]);
-        let arguments = Arguments::try_parse_from(line).unwrap();
-        plan(&arguments.words, arguments.serve)
+        plan_of(Arguments::try_parse_from(line).unwrap())
+    }
+
+    fn plan_of(arguments: Arguments) -> Result<Plan, Error> {
+        plan(&arguments.words, arguments.serve, &Activation::default())
+    }
+
+    fn places(line: &[&str]) -> Vec<Listen> {
+        parse(line).unwrap().listen
     }
 
     fn listens(line: &[&str]) -> Listen {
-        parse(line).unwrap().listen.remove(0)
+        let [listen] = places(line).try_into().unwrap();
+        listen
+    }
+
+    fn tcp(hosts: &[&str], port: u16) -> Listen {
+        Listen::Tcp { hosts: hosts.iter().map(ToString::to_string).collect(), port }
     }
 
     #[test]
@@ -141,9 +204,40 @@ mod tests {
     }
 
     #[test]
-    fn tcp_and_a_unix_socket_exclude_each_other() {
-        for option in ["-p1", "-i::1"] {
-            assert!(Arguments::try_parse_from(["gateway", "-U", "s", option, "memory", "1M"]).is_err());
+    fn kinds_of_places_add_up_when_they_are_asked_for() {
+        let unix = || Listen::Unix("/s".into());
+        let vsock = |port| Listen::Vsock { port };
+        let table: [(&[&str], &[Listen]); 13] = [
+            (&["-U/s"], &[unix()]),
+            (&["-U/s", "-U/t"], &[unix(), Listen::Unix("/t".into())]),
+            (&["-U/s", "-p1"], &[unix(), tcp(&[], 1)]),
+            (&["-U/s", "-i::1"], &[unix(), tcp(&["::1"], 10809)]),
+            (&["-U-", "-p0"], &[Listen::Private, tcp(&[], 0)]),
+            (&["--vsock"], &[vsock(10809)]),
+            (&["--vsock=7"], &[vsock(7)]),
+            (&["--vsock", "-p1"], &[vsock(1)]),
+            (&["--vsock", "-i::1"], &[vsock(10809), tcp(&["::1"], 10809)]),
+            (&["--vsock", "-p1", "-i127.0.0.1"], &[vsock(1), tcp(&["127.0.0.1"], 1)]),
+            (&["--vsock=4294967294", "-p1"], &[vsock(4_294_967_294), tcp(&[], 1)]),
+            (&["--vsock", "-U/s"], &[unix(), vsock(10809)]),
+            (&["--vsock", "--run", "true"], &[vsock(10809)]),
+        ];
+        for (line, expected) in table {
+            assert_eq!(places(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_given_once() {
+        let error = parse(&["-U", "s", "-U", "./s"]).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{error}");
+        assert_eq!(places(&["-U", "-", "-U", "-"]).len(), 2, "private ones are different ones");
+    }
+
+    #[test]
+    fn a_port_of_vsock_is_one() {
+        for port in ["--vsock=4294967295", "--vsock=x", "--vsock=-1", "--vsock="] {
+            assert!(Arguments::try_parse_from(["gateway", port, "memory", "1M"]).is_err(), "{port}");
         }
     }
 

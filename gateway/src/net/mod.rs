@@ -1,5 +1,6 @@
 //! Sockets: listening, who is at the other end, complaints about them, and moving bytes without waiting.
 
+pub(crate) mod activation;
 pub(crate) mod address;
 pub(crate) mod complaint;
 pub(crate) mod handshakes;

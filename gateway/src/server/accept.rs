@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// drivers open while they serve.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
-/// One task for each socket.
+/// One task for each socket of a place.
 #[derive(Debug)]
 pub(super) struct Acceptors {
     tasks: Vec<JoinHandle<()>>,
@@ -108,12 +108,17 @@ fn welcome(socket: Socket, address: &SockAddr, balance: &Balance, limits: Limits
         let peer = peer::name(&socket);
         return complain(format_args!("closing the connection of {peer}: there are {max} clients already"));
     }
-    if !address.is_unix()
-        && let Err(cause) = listen::tune(&socket)
+    prepare(&socket, address);
+    balance.hand_over(socket);
+}
+
+/// Sets the options of a connection.
+pub(super) fn prepare(socket: &Socket, address: &SockAddr) {
+    if address.as_socket().is_some()
+        && let Err(cause) = listen::tune(socket)
     {
         tracing::debug!("cannot set options of a connection: {cause}");
     }
-    balance.hand_over(socket);
 }
 
 /// Waits, and goes on waiting while descriptors are short. Clients that never finish their handshake shall not be what

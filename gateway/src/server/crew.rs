@@ -194,6 +194,13 @@ impl Balance {
     pub(super) fn connections(&self) -> usize {
         self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()
     }
+
+    /// Waits until each worker has been without connections.
+    pub(super) async fn all_over(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.all_over().await;
+        }
+    }
 }
 
 /// The first of those with the least load, counted from `start` on and around.

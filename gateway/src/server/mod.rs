@@ -9,7 +9,9 @@ mod captive;
 mod crew;
 mod events;
 mod pidfile;
+mod places;
 mod signals;
+mod single;
 mod stop;
 
 use std::io::Write as _;
@@ -20,14 +22,16 @@ use std::time::Duration;
 use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
 
 use crate::copies;
+use crate::net::activation::Activation;
 use crate::net::limits::Limits;
-use crate::net::listen::{Listen, Listeners};
+use crate::net::listen::Listen;
 use crate::sys;
-use accept::Acceptors;
 use captive::Captive;
 use crew::Crew;
 use pidfile::PidFile;
+use places::Places;
 use signals::Signals;
+use single::Single;
 
 /// What to open, and with what.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ pub(crate) struct ExportPlan {
 pub(crate) struct Plan {
     /// The first is the default.
     pub(crate) exports: Vec<ExportPlan>,
+    /// Nowhere if there is one client that is connected already.
     pub(crate) listen: Vec<Listen>,
     pub(crate) limits: Limits,
     /// Threads that move data.
@@ -83,23 +88,34 @@ pub(crate) struct Plan {
     pub(crate) poll: Duration,
 }
 
-/// Serves until a signal, or until the captive command ends. Returns the exit code.
+/// By what ways clients come.
+struct Entrance {
+    activation: Activation,
+    single: Option<Single>,
+    /// Descriptors that this process may have.
+    descriptors_max: u64,
+}
+
+/// Serves until a signal, until the captive command ends, or until the only client leaves. Returns the exit code.
 ///
 /// # Errors
 /// It could not start; nothing is left behind.
-pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
+pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> {
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
+    let single = activation.take_client().map(Single::connected);
     // May block for long; until it is done a signal simply ends the process.
     let device = plan.exports[0].device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, device, descriptors_max))
+    let entrance = Entrance { activation, single, descriptors_max };
+    runtime.block_on(serve(plan, device, entrance))
 }
 
-async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> Result<u8, Error> {
+async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Result<u8, Error> {
+    let Entrance { mut activation, mut single, descriptors_max } = entrance;
     let mut signals = Signals::watch()?;
-    let mut listeners = Listeners::open(&plan.listen[0])?;
+    let mut places = Places::open(&plan.listen, &mut activation)?;
     let mut crew = tokio::select! {
         crew = Crew::start(plan, &device) => crew?,
         signal = signals.next() => {
@@ -108,50 +124,53 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
         }
     };
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
-    let mut captive = plan
-        .run
-        .as_deref()
-        .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name));
-    announce(plan, &*device, &listeners)?;
+    let command =
+        |run: &String| Some(captive::command(run, places.addresses().next()?, &plan.exports[0].offer.name));
+    let mut captive = plan.run.as_ref().and_then(command);
+    announce(plan, &*device, &places)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
-    let acceptors =
-        Acceptors::start(listeners.take_sockets(), &crew.balance(), plan.limits, descriptors_max)?;
+    let balance = crew.balance();
+    places.accept(&balance, plan.limits, descriptors_max)?;
+    if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
+        balance.hand_over(socket);
+    }
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
         status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
         failure = crew.failure() => stop::Reason::Failed(failure),
+        () = balance.all_over(), if single.is_some() => stop::Reason::ClientLeft,
     };
-    // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
-    drop(listeners);
-    acceptors.stop().await;
+    places.close().await;
     device.hurry();
+    let asked = matches!(reason, stop::Reason::Signal(_));
     let code = tokio::select! {
-        code = stop::stop(reason, &mut crew, &mut captive) => code,
-        signal = signals.next() => {
-            tracing::warn!("{signal} while ending: ending at once");
-            if let Some(captive) = &mut captive {
-                captive.send_signal(libc::SIGTERM);
-            }
-            signal.exit_code()
-        }
+        code = stop::stop(reason, &mut crew, &mut captive) => Ok(code),
+        signal = signals.insistent(asked) => Err(signal),
     };
+    let code = code.unwrap_or_else(|signal| {
+        tracing::warn!("{signal} while ending: ending at once");
+        if let Some(captive) = &mut captive {
+            captive.send_signal(libc::SIGTERM);
+        }
+        signal.exit_code()
+    });
     drop(pidfile);
     copies::log();
     Ok(code)
 }
 
 /// Tells what was asked for on standard output, and where the server is in the log.
-fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<(), Error> {
+fn announce(plan: &Plan, device: &dyn Started, places: &Places) -> Result<(), Error> {
     let mut text = String::new();
     let export = &plan.exports[0];
     for name in &export.gets {
         let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
         text.push_str(&format!("{name}={value}\n"));
     }
-    let uri = listeners.address().uri(&export.offer.name);
+    let uris: Vec<String> = places.addresses().map(|address| address.uri(&export.offer.name)).collect();
     if plan.print_uri {
-        text.push_str(&format!("{uri}\n"));
+        text.extend(uris.iter().map(|uri| format!("{uri}\n")));
     }
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -160,9 +179,13 @@ fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<
     let limits = device.limits();
     let read_only = if limits.read_only || export.offer.read_only { ", read-only" } else { "" };
     let (driver, bytes) = (export.device.driver.name(), limits.capacity_bytes);
-    let text = format!("serving {driver} ({bytes} bytes{read_only}) as {uri} on {}", listeners.place());
-    // A captive command knows, and its output should stay its own.
-    if plan.run.is_some() {
+    let place = match uris.as_slice() {
+        [] => "to one client".into(),
+        uris => format!("as {} on {}", uris.join(" and "), places.names()),
+    };
+    let text = format!("serving {driver} ({bytes} bytes{read_only}) {place}");
+    // A captive command knows, and its output should stay its own. The only client is there already.
+    if plan.run.is_some() || uris.is_empty() {
         tracing::debug!("{text}");
     } else {
         tracing::info!("{text}");

@@ -29,6 +29,8 @@ const CAPTIVE_TERM: Duration = Duration::from_secs(10);
 pub(super) enum Reason {
     Signal(Signal),
     CaptiveEnded(io::Result<ExitStatus>),
+    /// The only client.
+    ClientLeft,
     /// A worker is gone.
     Failed(String),
 }
@@ -43,6 +45,7 @@ pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<C
             }
             0
         }
+        Reason::ClientLeft => 0,
         Reason::CaptiveEnded(Ok(status)) => captive::exit_code(*status),
         Reason::CaptiveEnded(Err(cause)) => {
             tracing::error!("cannot wait for the command of --run: {cause}");

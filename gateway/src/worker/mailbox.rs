@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nbd::Transmission;
+use tokio::sync::Notify;
 
 use super::wake::Wake;
 use crate::disk::DiskMessage;
@@ -38,6 +39,8 @@ pub(crate) struct Mailbox {
     wake: Wake,
     /// Connections that were given to the worker and are not over.
     connections: AtomicUsize,
+    /// One of them ended.
+    over: Notify,
 }
 
 impl Mailbox {
@@ -47,6 +50,7 @@ impl Mailbox {
             any: AtomicBool::new(false),
             wake: Wake::new()?,
             connections: AtomicUsize::new(0),
+            over: Notify::new(),
         })
     }
 
@@ -84,5 +88,13 @@ impl Mailbox {
     /// A connection is over.
     pub(crate) fn connection_over(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.over.notify_one();
+    }
+
+    /// Waits until the worker has no connection.
+    pub(crate) async fn all_over(&self) {
+        while self.connections() > 0 {
+            self.over.notified().await;
+        }
     }
 }
