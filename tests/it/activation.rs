@@ -177,7 +177,7 @@ fn what_cannot_be_served_is_refused_by_number_and_name() {
 #[test]
 fn options_that_say_where_clients_are_contradict_activation() {
     let (_folder, _path, listener) = unix_listener();
-    for option in ["-p1", "-i::1", "-Us", "--vsock"] {
+    for option in ["-p1", "-i::1", "-Us", "--vsock", "-s"] {
         let line = [option, "memory", "1M"];
         let output = passed_to(listener.try_clone().unwrap(), "LISTEN_PID=$$ LISTEN_FDS=1", &line);
         assert_eq!(output.status.code(), Some(2), "{option}: {}", output.stderr);

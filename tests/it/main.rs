@@ -14,6 +14,7 @@ mod planted;
 mod raw;
 mod reconnect;
 mod resources;
+mod single;
 mod startup;
 mod vhost_user;
 mod workers;

@@ -168,6 +168,11 @@ fn words_that_contradict_each_other_are_refused() {
     assert_says(&said, &["'path'", "'fd'", "both"]);
     let said = bench.refused(USAGE, &["io_uring", "path=image", "num-poll-queues=1"]);
     assert_says(&said, &["num-poll-queues", "direct=true"]);
+    for option in ["-p1", "-i::1", "-Usock", "--vsock", "--run=true", "--print-uri"] {
+        assert!(bench.refused(USAGE, &["-s", option, "memory", "1M"]).contains("--single"), "{option}");
+    }
+    let said = bench.refused(USAGE, &["-s", "memory", "1M", "get=capacity"]);
+    assert_says(&said, &["get=capacity", "-s"]);
     let said = bench.refused(USAGE, &["-U", "sock", "-U", "./sock", "memory", "1M"]);
     assert_says(&said, &["sock", "twice"]);
 }

@@ -149,6 +149,15 @@ pub(super) struct Places {
     )]
     #[expect(clippy::option_option, reason = "the option may stand without a port")]
     pub(super) vsock: Option<Option<u32>>,
+
+    /// Serve one client, on standard input and output, and end with it
+    #[arg(
+        short,
+        long,
+        help_heading = "Where to listen",
+        conflicts_with_all = ["port", "ipaddr", "unix", "vsock", "run", "print_uri"]
+    )]
+    pub(super) single: bool,
 }
 
 /// What clients are held to.

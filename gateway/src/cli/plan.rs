@@ -21,6 +21,13 @@ const STRING_BYTES_MAX: usize = 4096;
 /// Usage errors, and paths that cannot be resolved.
 pub(super) fn plan(words: &[String], options: Serve, activation: &Activation) -> Result<Plan, Error> {
     let Words { driver, settings, gets } = Words::parse(words, options.readonly)?;
+    let single = options.places.single;
+    if single && let Some(name) = gets.first() {
+        return Err(Error::usage(format!(
+            "'get={name}' prints on standard output, where option -s has its client"
+        ))
+        .hint("leave it out"));
+    }
     check_string("exportname", &options.exportname)?;
     if let Some(description) = &options.description {
         check_string("description", description)?;
@@ -30,6 +37,7 @@ pub(super) fn plan(words: &[String], options: Serve, activation: &Activation) ->
     Ok(Plan {
         workers: start.workers,
         listen: listen(&options.places, options.run.is_some(), activation)?,
+        single,
         limits: limits(&options.clients),
         exports: vec![ExportPlan {
             device: Device { driver, settings, options: start },
@@ -68,11 +76,14 @@ fn limits(clients: &Clients) -> Limits {
 /// Where to listen. `run`: for a captive command.
 ///
 /// Unix sockets and vsock add up, and TCP to them if it is asked for: by `-i`, or by `-p` unless vsock takes that port.
-/// With none of these it is TCP, or a private socket for a captive command. A client or sockets that were passed
-/// exclude all of them.
+/// With none of these it is TCP, or a private socket for a captive command. A client or sockets that were passed, or a
+/// client on the standard streams, exclude all of them.
 fn listen(places: &Places, run: bool, activation: &Activation) -> Result<Vec<Listen>, Error> {
     if !activation.is_empty() {
         return activated(places, run, activation);
+    }
+    if places.single {
+        return Ok(Vec::new());
     }
     let port = places.port.unwrap_or(DEFAULT_PORT);
     let mut all = Vec::new();
@@ -111,6 +122,7 @@ fn activated(places: &Places, run: bool, activation: &Activation) -> Result<Vec<
         ("-i", !places.ipaddr.is_empty()),
         ("-U", !places.unix.is_empty()),
         ("--vsock", places.vsock.is_some()),
+        ("-s", places.single),
         ("--run", run && activation.has_client()),
     ];
     if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
@@ -239,6 +251,19 @@ mod tests {
         for port in ["--vsock=4294967295", "--vsock=x", "--vsock=-1", "--vsock="] {
             assert!(Arguments::try_parse_from(["gateway", port, "memory", "1M"]).is_err(), "{port}");
         }
+    }
+
+    #[test]
+    fn a_client_on_the_standard_streams_has_them_for_itself() {
+        let plan = parse(&["-s"]).unwrap();
+        assert!(plan.single && plan.listen.is_empty());
+        for other in ["-p1", "-i::1", "-Us", "--vsock", "--run=true", "--print-uri"] {
+            let line = ["gateway", "-s", other, "memory", "1M"];
+            assert!(Arguments::try_parse_from(line).is_err(), "{other}");
+        }
+        let line = Arguments::try_parse_from(["gateway", "-s", "memory", "1M", "get=capacity"]).unwrap();
+        let error = plan_of(line).unwrap_err().to_string();
+        assert!(error.contains("get=capacity") && error.contains("-s"), "{error}");
     }
 
     #[test]

@@ -7,5 +7,6 @@ pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod peer;
+pub(crate) mod relay;
 pub(crate) mod stream;
 mod wide;

@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) exports: Vec<ExportPlan>,
     /// Nowhere if there is one client that is connected already.
     pub(crate) listen: Vec<Listen>,
+    /// That client is on standard input and output.
+    pub(crate) single: bool,
     pub(crate) limits: Limits,
     /// Threads that move data.
     pub(crate) workers: usize,
@@ -103,7 +105,11 @@ struct Entrance {
 pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> {
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
-    let single = activation.take_client().map(Single::connected);
+    let single = match activation.take_client() {
+        Some(client) => Some(Single::connected(client)),
+        None if plan.single => Some(Single::on_standard_streams()?),
+        None => None,
+    };
     // May block for long; until it is done a signal simply ends the process.
     let device = plan.exports[0].device.start()?;
     let runtime =
@@ -144,8 +150,15 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Res
     places.close().await;
     device.hurry();
     let asked = matches!(reason, stop::Reason::Signal(_));
+    let end = async {
+        let code = stop::stop(reason, &mut crew, &mut captive).await;
+        if let Some(single) = single {
+            single.delivered().await;
+        }
+        code
+    };
     let code = tokio::select! {
-        code = stop::stop(reason, &mut crew, &mut captive) => Ok(code),
+        code = end => Ok(code),
         signal = signals.insistent(asked) => Err(signal),
     };
     let code = code.unwrap_or_else(|signal| {
