@@ -33,11 +33,15 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Puts nothing in the place of standard input and output: who reads finds the end, and what is written is gone.
-pub(crate) fn empty_standard_streams() -> io::Result<()> {
+/// Puts nothing in the place of standard input and output, and of standard error if told so: who reads finds the end,
+/// and what is written is gone.
+pub(crate) fn empty_standard_streams(errors: bool) -> io::Result<()> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     nix::unistd::dup2_stdout(&nothing)?;
+    if errors {
+        nix::unistd::dup2_stderr(&nothing)?;
+    }
     Ok(())
 }
 

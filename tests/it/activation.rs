@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tests::{Gateway, Image, Output, Place, Rng, Server, requires, run, tool};
+use tests::{Gateway, Image, Output, Place, Rng, Server, requires, run, tool, wait_until};
 
 use crate::raw::Raw;
 
@@ -148,6 +148,21 @@ fn a_connection_that_was_passed_is_the_only_client() {
     assert_eq!(raw.read(0, 512).unwrap(), [7; 512]);
     drop(raw);
     assert_eq!(serving.0.wait().unwrap().code(), Some(0), "it ends with its client");
+}
+
+#[test]
+fn a_daemon_takes_the_sockets_along() {
+    let (folder, path, listener) = unix_listener();
+    let pidfile = folder.path().join("pid");
+    // The variables name the process of the command, which is another one.
+    let line = ["--daemon", "-P", pidfile.to_str().unwrap(), "memory", "1M"];
+    let output = passed_to(listener, "LISTEN_PID=$$ LISTEN_FDS=1", &line);
+    assert_eq!(output.success(), "");
+    assert_eq!(Raw::open(&path, "").size_bytes, 1 << 20);
+    let pid = Pid::from_raw(fs::read_to_string(&pidfile).unwrap().trim_end().parse().unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    wait_until("the daemon ends", || !pidfile.exists());
+    assert!(path.exists());
 }
 
 #[test]

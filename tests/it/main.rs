@@ -6,6 +6,7 @@ mod back_ends;
 mod cli;
 mod clients;
 mod conformance;
+mod daemon;
 mod ending;
 mod faults;
 mod limits;

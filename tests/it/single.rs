@@ -38,7 +38,7 @@ fn nbdsh_starts_a_server_of_its_own() {
     let program = Gateway::program().display();
     let script = format!(
         r#"
-h.connect_command(["{program}", "-s", "io_uring", "{}"])
+h.connect_command(["{program}", "-s", "--exit-with-parent", "io_uring", "{}"])
 assert h.get_size() == 1 << 20
 h.pwrite(b"x" * 65536, 4096)
 assert h.pread(65536, 4096) == b"x" * 65536

@@ -168,8 +168,11 @@ fn words_that_contradict_each_other_are_refused() {
     assert_says(&said, &["'path'", "'fd'", "both"]);
     let said = bench.refused(USAGE, &["io_uring", "path=image", "num-poll-queues=1"]);
     assert_says(&said, &["num-poll-queues", "direct=true"]);
-    for option in ["-p1", "-i::1", "-Usock", "--vsock", "--run=true", "--print-uri"] {
+    for option in ["-p1", "-i::1", "-Usock", "--vsock", "--run=true", "--print-uri", "--daemon"] {
         assert!(bench.refused(USAGE, &["-s", option, "memory", "1M"]).contains("--single"), "{option}");
+    }
+    for option in ["-f", "--run=true", "--exit-with-parent"] {
+        assert!(bench.refused(USAGE, &["--daemon", option, "memory", "1M"]).contains("--daemon"), "{option}");
     }
     let said = bench.refused(USAGE, &["-s", "memory", "1M", "get=capacity"]);
     assert_says(&said, &["get=capacity", "-s"]);

@@ -100,9 +100,22 @@ pub(super) struct Serve {
     #[arg(short = 'P', long, value_name = "FILE", help_heading = "Life of the server", alias = "pid-file")]
     pub(super) pidfile: Option<PathBuf>,
 
-    /// Stay in the foreground, as always; for scripts that say so
+    /// Stay in the foreground, as always without --daemon; for scripts that say so
     #[arg(short, long, help_heading = "Life of the server", alias = "no-fork")]
     pub(super) foreground: bool,
+
+    /// Go into the background when clients can connect; then the command ends, and the log goes to the system's log
+    /// (/dev/log; without one there is none)
+    #[arg(
+        long,
+        help_heading = "Life of the server",
+        conflicts_with_all = ["foreground", "run", "single", "exit_with_parent"]
+    )]
+    pub(super) daemon: bool,
+
+    /// End, as by SIGTERM, when the process (strictly: the thread) that started this one ends
+    #[arg(long, help_heading = "Life of the server")]
+    pub(super) exit_with_parent: bool,
 
     #[command(flatten)]
     pub(super) clients: Clients,
@@ -290,6 +303,7 @@ Examples:
   gateway -U /tmp/disk.sock memory 1G             a RAM disk, on a Unix socket
   gateway -U /tmp/disk.sock -p 10809 memory 1G    on a Unix socket and on TCP
   gateway --vsock memory 1G                       for the virtual machines of this host
+  gateway --daemon -P gw.pid io_uring disk.img    in the background
   nbdinfo -- [ gateway memory 1G ]                for this client only: socket activation
   gateway memory 64M --run 'nbdinfo \"$uri\"'       for one command only
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it

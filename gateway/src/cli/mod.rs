@@ -50,7 +50,7 @@ fn run(arguments: Arguments) -> Result<u8, Error> {
         None => Activation::from_environment()?,
         Some(_) => Activation::default(),
     };
-    log::start(arguments.log.verbose)?;
+    log::start(arguments.log.verbose, arguments.serve.daemon)?;
     match arguments.command {
         Some(Command::Help { word }) => print(&help_about(word.as_deref())?),
         Some(Command::Drivers { json: true }) => print(&help::drivers_json()),

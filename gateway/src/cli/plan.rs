@@ -39,6 +39,8 @@ pub(super) fn plan(words: &[String], options: Serve, activation: &Activation) ->
         listen: listen(&options.places, options.run.is_some(), activation)?,
         single,
         limits: limits(&options.clients),
+        daemon: options.daemon,
+        exit_with_parent: options.exit_with_parent,
         exports: vec![ExportPlan {
             device: Device { driver, settings, options: start },
             offer: Offer {
@@ -257,7 +259,7 @@ mod tests {
     fn a_client_on_the_standard_streams_has_them_for_itself() {
         let plan = parse(&["-s"]).unwrap();
         assert!(plan.single && plan.listen.is_empty());
-        for other in ["-p1", "-i::1", "-Us", "--vsock", "--run=true", "--print-uri"] {
+        for other in ["-p1", "-i::1", "-Us", "--vsock", "--run=true", "--print-uri", "--daemon"] {
             let line = ["gateway", "-s", other, "memory", "1M"];
             assert!(Arguments::try_parse_from(line).is_err(), "{other}");
         }
@@ -273,5 +275,13 @@ mod tests {
         assert_eq!(limits.handshake_timeout, Duration::from_secs(30));
         let limits = parse(&["--max-clients", "3", "--idle-timeout=60"]).unwrap().limits;
         assert_eq!((limits.clients_max, limits.idle_timeout), (Some(3), Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn a_server_in_the_background_belongs_to_nobody() {
+        for other in ["-f", "--run=true", "--exit-with-parent"] {
+            let line = ["gateway", "--daemon", other, "memory", "1M"];
+            assert!(Arguments::try_parse_from(line).is_err(), "{other}");
+        }
     }
 }

@@ -7,7 +7,10 @@
 mod accept;
 mod captive;
 mod crew;
+mod daemon;
 mod events;
+mod notify;
+mod parent;
 mod pidfile;
 mod places;
 mod signals;
@@ -28,6 +31,8 @@ use crate::net::listen::Listen;
 use crate::sys;
 use captive::Captive;
 use crew::Crew;
+use daemon::{Daemon, Side};
+use notify::Manager;
 use pidfile::PidFile;
 use places::Places;
 use signals::Signals;
@@ -79,6 +84,9 @@ pub(crate) struct Plan {
     /// That client is on standard input and output.
     pub(crate) single: bool,
     pub(crate) limits: Limits,
+    /// Go into the background when clients can connect.
+    pub(crate) daemon: bool,
+    pub(crate) exit_with_parent: bool,
     /// Threads that move data.
     pub(crate) workers: usize,
     /// Absolute path.
@@ -90,19 +98,30 @@ pub(crate) struct Plan {
     pub(crate) poll: Duration,
 }
 
-/// By what ways clients come.
+/// By what ways clients come, and who waits for them.
 struct Entrance {
     activation: Activation,
     single: Option<Single>,
+    daemon: Option<Daemon>,
     /// Descriptors that this process may have.
     descriptors_max: u64,
 }
 
 /// Serves until a signal, until the captive command ends, or until the only client leaves. Returns the exit code.
 ///
+/// Call this while the process has no second thread.
+///
 /// # Errors
 /// It could not start; nothing is left behind.
 pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> {
+    if plan.exit_with_parent {
+        parent::end_with_it()?;
+    }
+    let daemon = match plan.daemon.then(daemon::split).transpose()? {
+        Some(Side::Command(code)) => return Ok(code),
+        Some(Side::Server(daemon)) => Some(daemon),
+        None => None,
+    };
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
     let single = match activation.take_client() {
@@ -114,12 +133,12 @@ pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> 
     let device = plan.exports[0].device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    let entrance = Entrance { activation, single, descriptors_max };
+    let entrance = Entrance { activation, single, daemon, descriptors_max };
     runtime.block_on(serve(plan, device, entrance))
 }
 
 async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Result<u8, Error> {
-    let Entrance { mut activation, mut single, descriptors_max } = entrance;
+    let Entrance { mut activation, mut single, daemon, descriptors_max } = entrance;
     let mut signals = Signals::watch()?;
     let mut places = Places::open(&plan.listen, &mut activation)?;
     let mut crew = tokio::select! {
@@ -129,11 +148,12 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Res
             return Ok(0);
         }
     };
+    let manager = Manager::from_environment();
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
     let command =
         |run: &String| Some(captive::command(run, places.addresses().next()?, &plan.exports[0].offer.name));
     let mut captive = plan.run.as_ref().and_then(command);
-    announce(plan, &*device, &places)?;
+    let status = announce(plan, &*device, &places)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
     let balance = crew.balance();
@@ -141,12 +161,15 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Res
     if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
         balance.hand_over(socket);
     }
+    daemon.map(Daemon::ready).transpose()?;
+    manager.ready(&status);
     let reason = tokio::select! {
         signal = signals.next() => stop::Reason::Signal(signal),
         status = captive::end(&mut captive) => stop::Reason::CaptiveEnded(status),
         failure = crew.failure() => stop::Reason::Failed(failure),
         () = balance.all_over(), if single.is_some() => stop::Reason::ClientLeft,
     };
+    manager.stopping();
     places.close().await;
     device.hurry();
     let asked = matches!(reason, stop::Reason::Signal(_));
@@ -173,8 +196,8 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Res
     Ok(code)
 }
 
-/// Tells what was asked for on standard output, and where the server is in the log.
-fn announce(plan: &Plan, device: &dyn Started, places: &Places) -> Result<(), Error> {
+/// Tells what was asked for on standard output, and where the server is in the log and in words.
+fn announce(plan: &Plan, device: &dyn Started, places: &Places) -> Result<String, Error> {
     let mut text = String::new();
     let export = &plan.exports[0];
     for name in &export.gets {
@@ -203,5 +226,5 @@ fn announce(plan: &Plan, device: &dyn Started, places: &Places) -> Result<(), Er
     } else {
         tracing::info!("{text}");
     }
-    Ok(())
+    Ok(text)
 }

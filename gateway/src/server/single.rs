@@ -43,7 +43,7 @@ impl Single {
         let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
         let output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
         let is_one_socket = check(&input, "input")? & check(&output, "output")? && same(&input, &output);
-        sys::empty_standard_streams().map_err(failed)?;
+        sys::empty_standard_streams(false).map_err(failed)?;
         if is_one_socket {
             return Ok(Single::connected(Socket::from(OwnedFd::from(input))));
         }
