@@ -19,6 +19,8 @@ pub(crate) struct Export {
     pub(crate) name: String,
     pub(crate) description: Option<String>,
     pub(crate) read_only: bool,
+    /// Clients may have several connections.
+    pub(crate) multi_conn: bool,
     pub(crate) disk: Arc<DiskShared>,
 }
 
@@ -66,6 +68,7 @@ fn facts(export: &Export) -> ExportFacts {
     let mut facts = ExportFacts::new(export.name.clone(), limits.capacity_bytes);
     facts.description = export.description.clone();
     facts.flags = flags(&limits, export.read_only);
+    facts.flags.set(TransmissionFlags::CAN_MULTI_CONN, export.multi_conn);
     facts.block_sizes = BlockSizes {
         minimum_bytes: 1,
         preferred_bytes: limits.optimal_io_alignment_bytes.clamp(4096, MAXIMUM_PAYLOAD_BYTES),
@@ -82,7 +85,6 @@ fn flags(limits: &Limits, read_only: bool) -> TransmissionFlags {
         | TransmissionFlags::SEND_FLUSH
         | TransmissionFlags::SEND_FUA
         | TransmissionFlags::SEND_DF
-        | TransmissionFlags::CAN_MULTI_CONN
         | TransmissionFlags::BLOCK_STATUS_PAYLOAD;
     flags.set(TransmissionFlags::READ_ONLY, read_only);
     flags.set(TransmissionFlags::ROTATIONAL, limits.rotational);

@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tests::{Gateway, wait_until};
+use tests::{Gateway, requires, run, tool, wait_until};
 
 use crate::raw::{READ, Raw, header, hello};
 
@@ -50,6 +51,14 @@ fn one_client_too_many_is_sent_away_until_another_leaves() {
         stream.read_exact(&mut [0; 18]).is_ok()
     });
     gateway.stop();
+}
+
+#[test]
+fn a_client_that_could_have_several_connections_knows_that_one_is_allowed() {
+    requires!("nbdcopy");
+    let script = format!("'{}' \"$uri\" null:", tool("nbdcopy").unwrap().display());
+    let line = ["--max-clients", "1", "memory", "16M", "--run", &script];
+    assert_eq!(run(Command::new(Gateway::program()).args(line)).success(), "");
 }
 
 #[test]

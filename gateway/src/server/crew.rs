@@ -59,6 +59,7 @@ impl Crew {
             name: offer.name.clone(),
             description: offer.description.clone(),
             read_only: offer.read_only,
+            multi_conn: !plan.is_for_one(),
             disk: disk.clone(),
         };
         let exports = Arc::new(ExportTable::new(vec![export]));

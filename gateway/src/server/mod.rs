@@ -98,6 +98,13 @@ pub(crate) struct Plan {
     pub(crate) poll: Duration,
 }
 
+impl Plan {
+    /// Whether there is never more than one client.
+    fn is_for_one(&self) -> bool {
+        self.single || self.limits.clients_max == Some(1)
+    }
+}
+
 /// By what ways clients come, and who waits for them.
 struct Entrance {
     activation: Activation,
