@@ -77,7 +77,9 @@ fn nbdinfo_and_nbdcopy_start_a_gateway_of_their_own() {
     let program = Gateway::program().to_str().unwrap();
     let mut nbdinfo = Command::new(tool("nbdinfo").unwrap());
     nbdinfo.args(["--json", "--", "[", program, "memory", "1G", "]"]);
-    let json: Value = serde_json::from_str(&run(&mut nbdinfo).success()).unwrap();
+    let output = run(&mut nbdinfo);
+    assert_eq!(output.stderr, "", "the output is that of the client");
+    let json: Value = serde_json::from_str(&output.success()).unwrap();
     assert_eq!(json["exports"][0]["export-size"], 1 << 30);
 
     let data = Rng::new(7).bytes(5 << 20);
@@ -118,7 +120,7 @@ fn each_socket_that_was_passed_is_served() {
     let port = tcp.local_addr().unwrap().port();
     let mut command = passing(true, "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=local:web");
     command.stdin(Stdio::from(OwnedFd::from(unix))).stdout(Stdio::from(OwnedFd::from(tcp)));
-    command.stderr(Stdio::piped());
+    command.arg("-v").stderr(Stdio::piped());
     let mut serving = Serving::start(command);
     assert_eq!(Raw::open(&path, "").size_bytes, 1 << 20);
     let mut greeting = [0; 18];

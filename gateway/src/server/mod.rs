@@ -99,6 +99,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether whoever started the server is its client too: a captive command, the only client, or a program that
+    /// opened the sockets. It knows what goes on, and its output should stay its own.
+    fn is_quiet(&self) -> bool {
+        self.run.is_some() || self.listen.iter().all(|listen| matches!(listen, Listen::Activated { .. }))
+    }
+
     /// Whether there is never more than one client.
     fn is_for_one(&self) -> bool {
         self.single || self.limits.clients_max == Some(1)
@@ -176,6 +182,11 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, entrance: Entrance) -> Res
         failure = crew.failure() => stop::Reason::Failed(failure),
         () = balance.all_over(), if single.is_some() => stop::Reason::ClientLeft,
     };
+    if let stop::Reason::Signal(signal) = &reason
+        && !plan.is_quiet()
+    {
+        tracing::info!("{signal}: answering what is in flight, then ending");
+    }
     manager.stopping();
     places.close().await;
     device.hurry();
@@ -227,8 +238,7 @@ fn announce(plan: &Plan, device: &dyn Started, places: &Places) -> Result<String
         uris => format!("as {} on {}", uris.join(" and "), places.names()),
     };
     let text = format!("serving {driver} ({bytes} bytes{read_only}) {place}");
-    // A captive command knows, and its output should stay its own. The only client is there already.
-    if plan.run.is_some() || uris.is_empty() {
+    if plan.is_quiet() {
         tracing::debug!("{text}");
     } else {
         tracing::info!("{text}");

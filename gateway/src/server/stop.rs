@@ -39,7 +39,6 @@ pub(super) enum Reason {
 pub(super) async fn stop(reason: Reason, crew: &mut Crew, captive: &mut Option<Captive>) -> u8 {
     let mut code = match &reason {
         Reason::Signal(signal) => {
-            tracing::info!("{signal}: answering what is in flight, then ending");
             if let Some(captive) = captive.as_mut().filter(|_| !signal.is_from_terminal()) {
                 captive.send_signal(libc::SIGTERM);
             }
