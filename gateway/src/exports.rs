@@ -21,6 +21,8 @@ const MAXIMUM_DF_BYTES: u32 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Export {
     pub(crate) offer: Offer,
+    /// Clients may have several connections.
+    pub(crate) multi_conn: bool,
     pub(crate) disk: Arc<DiskShared>,
 }
 
@@ -133,6 +135,7 @@ fn facts(export: &Export) -> ExportFacts {
     let mut facts = ExportFacts::new(export.offer.name.clone(), limits.capacity_bytes);
     facts.description = export.offer.description.clone();
     facts.flags = flags(&limits, export.offer.read_only);
+    facts.flags.set(TransmissionFlags::CAN_MULTI_CONN, export.multi_conn);
     facts.block_sizes = BlockSizes {
         minimum_bytes: 1,
         preferred_bytes: limits.optimal_io_alignment_bytes.clamp(4096, MAXIMUM_PAYLOAD_BYTES),
@@ -149,7 +152,6 @@ fn flags(limits: &Limits, read_only: bool) -> TransmissionFlags {
         | TransmissionFlags::SEND_FLUSH
         | TransmissionFlags::SEND_FUA
         | TransmissionFlags::SEND_DF
-        | TransmissionFlags::CAN_MULTI_CONN
         | TransmissionFlags::BLOCK_STATUS_PAYLOAD;
     flags.set(TransmissionFlags::READ_ONLY, read_only);
     flags.set(TransmissionFlags::ROTATIONAL, limits.rotational);

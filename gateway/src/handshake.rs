@@ -3,66 +3,25 @@
 //! It runs as a task of its own, because clients may be slow; the task and its memory are gone when the session
 //! begins.
 
-use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nbd::Transmission;
 use nbd::server::{CloseReason, Handshake, Policy, State};
-use tokio::sync::Notify;
 use tokio_uring::net::UnixStream;
 
 use crate::exports::{Catalogue, Export, View};
 use crate::net::complaint::complain;
+use crate::net::handshakes::{Ended, Entered, Handshakes};
 use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::sys;
 use crate::worker::mailbox::{Mailbox, Message};
 
-/// How long a client may take for the whole handshake, at one byte at a time if it likes.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Bytes received at a time.
 const RECEIVE_BYTES: usize = 4 << 10;
-
-/// Handshakes under way on this worker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counter(Rc<Handshakes>);
-
-#[derive(Debug, Default)]
-struct Handshakes {
-    count: Cell<usize>,
-    ending: Notify,
-}
-
-impl Counter {
-    pub(crate) fn is_zero(&self) -> bool {
-        self.0.count.get() == 0
-    }
-
-    /// Ends those under way.
-    pub(crate) fn give_up(&self) {
-        self.0.ending.notify_waiters();
-    }
-
-    fn enter(&self) -> Entered {
-        self.0.count.set(self.0.count.get() + 1);
-        Entered(self.clone())
-    }
-}
-
-struct Entered(Counter);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        let count = &self.0.0.count;
-        count.set(count.get() - 1);
-    }
-}
 
 /// How a handshake ended.
 enum End {
@@ -74,14 +33,19 @@ enum End {
     Failed(io::Error),
     /// The client took too long.
     TimedOut,
-    /// The server ends.
-    GivenUp,
+    /// Others need its place, or the server ends.
+    Ended(Ended),
 }
 
 /// Starts the handshake on a fresh connection. When it succeeds a worker that has a queue of the disk gets the session
 /// by its mailbox: this one, if it has one.
-pub(crate) fn spawn(socket: OwnedFd, exports: Arc<Catalogue>, mailbox: Arc<Mailbox>, counter: &Counter) {
-    let entered = counter.enter();
+pub(crate) fn spawn(
+    socket: OwnedFd,
+    exports: Arc<Catalogue>,
+    mailbox: Arc<Mailbox>,
+    handshakes: &Handshakes,
+) {
+    let entered = handshakes.enter();
     tokio_uring::spawn(async move {
         match run(socket, &exports, &entered).await {
             Ok(Opened { export, message }) => match host(&export, &mailbox) {
@@ -121,12 +85,12 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
     // The runtime's stream only reads and writes; which family the socket is of does not matter to it.
     let stream = UnixStream::from_std(socket.into());
     let end = tokio::select! {
-        end = tokio::time::timeout(HANDSHAKE_TIMEOUT, haggle(&stream, exports)) => match end {
+        end = tokio::time::timeout(entered.timeout(), haggle(&stream, exports)) => match end {
             Ok(Ok(end)) => end,
             Ok(Err(cause)) => End::Failed(cause),
             Err(_) => End::TimedOut,
         },
-        () = entered.0.0.ending.notified() => End::GivenUp,
+        why = entered.ended() => End::Ended(why),
     };
     let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
@@ -148,9 +112,13 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
         End::TimedOut => complain(format_args!(
             "{} did not finish the handshake in {} s; closing its connection",
             peer(),
-            HANDSHAKE_TIMEOUT.as_secs()
+            entered.timeout().as_secs()
         )),
-        End::GivenUp => {}
+        End::Ended(Ended::CrowdedOut) => complain(format_args!(
+            "closing the connection of {}, whose handshake is the oldest of too many",
+            peer()
+        )),
+        End::Ended(Ended::GivenUp) => {}
     }
     // An operation that is still under way in the kernel, with the socket and its buffer, ends by this. It fails when
     // the client is gone.

@@ -10,6 +10,7 @@
 //! | `worker` | a thread with its share of the sessions |
 //! | `session` | one client: requests in, replies out |
 //! | `disk` | one worker's view of a disk, the same for every front-end |
+//! | `syslog` | the log of a server in the background |
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage.
 
@@ -28,6 +29,7 @@ mod server;
 mod session;
 mod slab;
 mod sys;
+mod syslog;
 mod worker;
 
 use std::process::ExitCode;

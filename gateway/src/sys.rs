@@ -4,6 +4,7 @@
     reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2) and two of the runtimes' types have no safe face"
 )]
 
+use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -30,6 +31,18 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Puts nothing in the place of standard input and output, and of standard error if told so: who reads finds the end,
+/// and what is written is gone.
+pub(crate) fn empty_standard_streams(errors: bool) -> io::Result<()> {
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&nothing)?;
+    nix::unistd::dup2_stdout(&nothing)?;
+    if errors {
+        nix::unistd::dup2_stderr(&nothing)?;
+    }
+    Ok(())
 }
 
 /// Waits for connections on a listening socket with the runtime of this thread.

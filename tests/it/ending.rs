@@ -184,7 +184,14 @@ fn the_limit_of_descriptors_is_raised_as_far_as_possible() {
 fn a_server_without_free_descriptors_goes_on_when_there_are_some_again() {
     let gateway =
         Gateway::builder().workers(1).wrapped_in(&["prlimit", "--nofile=64:64"]).start(&["memory", "1M"]);
-    let crowd: Vec<UnixStream> = (0..80).map(|_| UnixStream::connect(gateway.socket()).unwrap()).collect();
+    let crowd: Vec<UnixStream> = (0..80)
+        .map(|_| {
+            let mut client = UnixStream::connect(gateway.socket()).unwrap();
+            // Past the handshake, of which there may be fewer.
+            client.write_all(&hello("")).unwrap();
+            client
+        })
+        .collect();
     wait_until("the server is at its limit", || gateway.stderr().contains("Too many open files"));
     drop(crowd);
     assert_eq!(Raw::open(gateway.socket(), "").size_bytes, 1 << 20);

@@ -1,18 +1,23 @@
 //! End-to-end tests: one program, a module per subject.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helper functions too")]
 
+mod activation;
 mod back_ends;
 mod cli;
 mod clients;
 mod config;
 mod conformance;
+mod daemon;
 mod ending;
 mod faults;
+mod limits;
+mod listeners;
 mod many;
 mod planted;
 mod raw;
 mod reconnect;
 mod resources;
+mod single;
 mod startup;
 mod vhost_user;
 mod workers;

@@ -250,6 +250,42 @@ fn a_disk_that_becomes_read_only_sends_its_clients_away_and_keeps_its_data() {
 }
 
 #[test]
+fn places_come_and_go_and_clients_notice_nothing() {
+    let folder = tests::Server::folder();
+    let place = |name: &str| {
+        let path = folder.path().join(name);
+        let text = format!("[[listen]]\nunix = '{}'\n", path.display());
+        (path, text)
+    };
+    let ((one, listens_on_one), (two, listens_on_two)) = (place("one"), place("two"));
+    let file = folder.path().join("gateway.toml");
+    let write = |places: &str| fs::write(&file, [places, &memory("disk")].concat()).unwrap();
+    write(&listens_on_one);
+    let mut command = Command::new(Gateway::program());
+    command.arg("--config").arg(&file);
+    let mut server = tests::Server::start_unix(command, tests::Server::folder(), &one);
+    let mut client = Raw::open(&one, "disk");
+    write(&[listens_on_one, listens_on_two.clone()].concat());
+    server.signal(Signal::SIGHUP);
+    wait_until("it listens on both", || two.exists());
+    assert_eq!(Raw::open(&two, "disk").write(0, 0, &[9]), 0);
+    write(&listens_on_two);
+    server.signal(Signal::SIGHUP);
+    wait_until("it does not listen on the first any more", || !one.exists());
+    assert_eq!(client.read(0, 1), Ok(vec![9]), "who is connected stays so");
+    assert_eq!(Raw::open(&two, "disk").read(0, 1), Ok(vec![9]));
+    // What is in the way of one changes nothing.
+    let taken = folder.path().join("taken");
+    fs::write(&taken, "a file").unwrap();
+    write(&format!("[[listen]]\nunix = '{}'\n", taken.display()));
+    server.signal(Signal::SIGHUP);
+    wait_until("the log tells of it", || server.stderr().contains("it listens where it did before"));
+    assert_eq!(Raw::open(&two, "disk").read(0, 1), Ok(vec![9]));
+    server.stop();
+    assert!(!two.exists() && taken.exists());
+}
+
+#[test]
 fn clients_that_the_rules_do_not_admit_find_nothing() {
     requires!("nbdinfo");
     let own = nix::unistd::geteuid();

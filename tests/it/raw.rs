@@ -34,7 +34,11 @@ pub(crate) struct Reply {
 impl Raw {
     /// Connects and opens an export with EXPORT_NAME.
     pub(crate) fn open(socket: &Path, export: &str) -> Raw {
-        let mut stream = UnixStream::connect(socket).expect("the server listens");
+        Raw::over(UnixStream::connect(socket).expect("the server listens"), export)
+    }
+
+    /// Opens an export with EXPORT_NAME on a connection.
+    pub(crate) fn over(mut stream: UnixStream, export: &str) -> Raw {
         stream.write_all(&hello(export)).expect("the server receives");
         let mut greeting = [0; 18];
         stream.read_exact(&mut greeting).expect("the server greets");

@@ -168,14 +168,28 @@ fn words_that_contradict_each_other_are_refused() {
     assert_says(&said, &["'path'", "'fd'", "both"]);
     let said = bench.refused(USAGE, &["io_uring", "path=image", "num-poll-queues=1"]);
     assert_says(&said, &["num-poll-queues", "direct=true"]);
-    assert!(bench.refused(USAGE, &["-U", "sock", "-p", "1", "memory", "1M"]).contains("--port"));
-    assert!(bench.refused(USAGE, &["-U", "sock", "-i", "::1", "memory", "1M"]).contains("--ipaddr"));
+    for option in ["-p1", "-i::1", "-Usock", "--vsock", "--run=true", "--print-uri", "--daemon"] {
+        assert!(bench.refused(USAGE, &["-s", option, "memory", "1M"]).contains("--single"), "{option}");
+    }
+    for option in ["-f", "--run=true", "--exit-with-parent"] {
+        assert!(bench.refused(USAGE, &["--daemon", option, "memory", "1M"]).contains("--daemon"), "{option}");
+    }
+    let said = bench.refused(USAGE, &["-s", "memory", "1M", "get=capacity"]);
+    assert_says(&said, &["get=capacity", "-s"]);
+    let said = bench.refused(USAGE, &["-U", "sock", "-U", "./sock", "memory", "1M"]);
+    assert_says(&said, &["sock", "twice"]);
 }
 
 #[test]
 fn options_refuse_what_makes_no_sense() {
     let bench = Bench::new();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 18] = [
+        (&["--vsock=4294967295"], "--vsock"),
+        (&["--max-clients", "-1"], "--max-clients"),
+        (&["--max-handshakes", "0"], "--max-handshakes"),
+        (&["--handshake-timeout", "0"], "--handshake-timeout"),
+        (&["--idle-timeout", "-1"], "--idle-timeout"),
+        (&["--idle-timeout", "99999999"], "--idle-timeout"),
         (&["-p", "65536"], "--port"),
         (&["-p", "-1"], "--port"),
         (&["-p", "nbd"], "--port"),

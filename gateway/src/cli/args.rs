@@ -8,6 +8,12 @@ use drivers::property::Kind;
 
 use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
 
+/// Longest time-out: a year.
+const SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
+
+/// The port above that is no port but a wish for any (vsock(7)).
+const VSOCK_PORT_MAX: i64 = u32::MAX as i64 - 1;
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -54,23 +60,8 @@ pub(super) struct Arguments {
 /// What a server is told.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// TCP port; 0 takes a free one [default: 10809]
-    #[arg(short, long, value_name = "PORT", help_heading = "Where to listen", allow_negative_numbers = true)]
-    pub(super) port: Option<u16>,
-
-    /// Address or host name to listen on; 0.0.0.0 and :: are all (repeatable) [default: 127.0.0.1 and ::1]
-    #[arg(short, long, value_name = "HOST", help_heading = "Where to listen", alias = "ip-addr")]
-    pub(super) ipaddr: Vec<String>,
-
-    /// Unix socket to listen on instead; '-' makes a private one that goes when the server ends
-    #[arg(
-        short = 'U',
-        long,
-        value_name = "PATH",
-        help_heading = "Where to listen",
-        conflicts_with_all = ["port", "ipaddr"]
-    )]
-    pub(super) unix: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) places: Places,
 
     #[command(flatten)]
     pub(super) offered: Offered,
@@ -101,9 +92,25 @@ pub(super) struct Serve {
     #[arg(short = 'P', long, value_name = "FILE", help_heading = "Life of the server", alias = "pid-file")]
     pub(super) pidfile: Option<PathBuf>,
 
-    /// Stay in the foreground, as always; for scripts that say so
+    /// Stay in the foreground, as always without --daemon; for scripts that say so
     #[arg(short, long, help_heading = "Life of the server", alias = "no-fork")]
     pub(super) foreground: bool,
+
+    /// Go into the background when clients can connect; then the command ends, and the log goes to the system's log
+    /// (/dev/log; without one there is none)
+    #[arg(
+        long,
+        help_heading = "Life of the server",
+        conflicts_with_all = ["foreground", "run", "single", "exit_with_parent"]
+    )]
+    pub(super) daemon: bool,
+
+    /// End, as by SIGTERM, when the process (strictly: the thread) that started this one ends
+    #[arg(long, help_heading = "Life of the server")]
+    pub(super) exit_with_parent: bool,
+
+    #[command(flatten)]
+    pub(super) clients: Clients,
 
     #[command(flatten)]
     pub(super) tuning: Tuning,
@@ -141,6 +148,82 @@ pub(super) struct Offered {
     /// Refuse writes; also sets the property read-only
     #[arg(short, long, help_heading = "What clients see", alias = "read-only")]
     pub(super) readonly: bool,
+}
+
+/// Where clients come from. Options of several kinds add up; see [`super::plan`].
+#[derive(Debug, Args)]
+pub(super) struct Places {
+    /// TCP port, or that of --vsock; 0 takes a free one [default: 10809]
+    #[arg(short, long, value_name = "PORT", help_heading = "Where to listen", allow_negative_numbers = true)]
+    pub(super) port: Option<u16>,
+
+    /// Address or host name to listen on; 0.0.0.0 and :: are all (repeatable) [default: 127.0.0.1 and ::1]
+    #[arg(short, long, value_name = "HOST", help_heading = "Where to listen", alias = "ip-addr")]
+    pub(super) ipaddr: Vec<String>,
+
+    /// Unix socket to listen on, and no TCP unless -p or -i is given too; '-' makes a private one that goes when the
+    /// server ends (repeatable)
+    #[arg(short = 'U', long, value_name = "PATH", help_heading = "Where to listen")]
+    pub(super) unix: Vec<PathBuf>,
+
+    /// Listen for virtual machines and their host, on this port or that of -p, and no TCP unless -i is given too
+    #[arg(
+        long,
+        value_name = "PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = clap::value_parser!(u32).range(..=VSOCK_PORT_MAX),
+        help_heading = "Where to listen"
+    )]
+    #[expect(clippy::option_option, reason = "the option may stand without a port")]
+    pub(super) vsock: Option<Option<u32>>,
+
+    /// Serve one client, on standard input and output, and end with it
+    #[arg(
+        short,
+        long,
+        help_heading = "Where to listen",
+        conflicts_with_all = ["port", "ipaddr", "unix", "vsock", "run", "print_uri"]
+    )]
+    pub(super) single: bool,
+}
+
+/// What clients are held to.
+#[derive(Debug, Args)]
+pub(super) struct Clients {
+    /// Clients at a time; one more is sent away at once; 0 is any number [default: 0]
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits", allow_negative_numbers = true)]
+    pub(super) max_clients: Option<u32>,
+
+    /// Clients in the handshake at a time; one more ends the oldest handshake [default: 2000]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_handshakes: Option<u32>,
+
+    /// How long a client may take for the handshake [default: 30]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(SECONDS_MAX)),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) handshake_timeout: Option<u32>,
+
+    /// How long a client may neither send anything nor wait for anything; 0 is for ever [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(SECONDS_MAX)),
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) idle_timeout: Option<u32>,
 }
 
 /// What a device is started with.
@@ -224,6 +307,10 @@ Examples:
   gateway io_uring path=disk.img direct=true -r   past the page cache, read-only
   gateway -i 0.0.0.0 -p 10810 io_uring /dev/sdb   a block device, for the network
   gateway -U /tmp/disk.sock memory 1G             a RAM disk, on a Unix socket
+  gateway -U /tmp/disk.sock -p 10809 memory 1G    on a Unix socket and on TCP
+  gateway --vsock memory 1G                       for the virtual machines of this host
+  gateway --daemon -P gw.pid io_uring disk.img    in the background
+  nbdinfo -- [ gateway memory 1G ]                for this client only: socket activation
   gateway memory 64M --run 'nbdinfo \"$uri\"'       for one command only
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it
   gateway -e a memory 1G -- -e b -r null 1G       two exports
@@ -254,7 +341,8 @@ mod tests {
         let line = ["gateway", "-r", "io_uring", "-p", "0", "path=a", "--workers=2", "get=capacity"];
         let arguments = Arguments::try_parse_from(line).unwrap();
         assert_eq!(arguments.words, ["io_uring", "path=a", "get=capacity"]);
-        assert_eq!((arguments.serve.port, arguments.serve.offered.readonly), (Some(0), true));
+        let readonly = arguments.serve.offered.readonly;
+        assert_eq!((arguments.serve.places.port, readonly), (Some(0), true));
     }
 
     #[test]

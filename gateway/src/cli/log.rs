@@ -1,16 +1,22 @@
-//! The log: lines on standard error.
+//! The log: lines on standard error; of a server in the background, messages to the system's log.
 
 use drivers::Error;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{self, writer::MakeWriterExt as _};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::syslog::{self, Syslog};
 
 /// Says what is logged, by part: `debug`, or `gateway=debug,drivers=trace`.
 const VARIABLE: &str = "GATEWAY_LOG";
 
-/// Starts it. `verbose` is how often `-v` was given; the variable has the last word.
+/// Starts it. `verbose` is how often `-v` was given; the variable has the last word. `daemon`: this may go into the
+/// background.
 ///
 /// # Errors
 /// The variable makes no sense.
-pub(super) fn start(verbose: u8) -> Result<(), Error> {
+pub(super) fn start(verbose: u8, daemon: bool) -> Result<(), Error> {
     let level = match verbose {
         0 => "info",
         1 => "debug",
@@ -21,8 +27,15 @@ pub(super) fn start(verbose: u8) -> Result<(), Error> {
         Error::usage(format!("the environment variable {VARIABLE} cannot be understood: {cause}"))
             .hint(format!("for example {VARIABLE}=debug or {VARIABLE}=gateway=debug,drivers=trace"))
     })?;
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
     // Which part of the program speaks matters only to those who look for a fault in it.
-    log.with_target(verbose > 0 || text.is_some()).init();
+    let target = verbose > 0 || text.is_some();
+    let stderr = std::io::stderr.with_filter(|_| !syslog::is_in_use());
+    let lines = fmt::layer().with_target(target).with_writer(stderr);
+    // The system's log has times and levels of its own.
+    let messages = daemon.then(|| {
+        let layer = fmt::layer().with_target(target).without_time().with_level(false).with_ansi(false);
+        layer.with_writer(Syslog::new().with_filter(|_| syslog::is_in_use()))
+    });
+    tracing_subscriber::registry().with(filter).with(lines).with(messages).init();
     Ok(())
 }

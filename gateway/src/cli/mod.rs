@@ -7,6 +7,7 @@ mod help;
 mod info;
 mod log;
 mod parts;
+mod places;
 mod plan;
 mod words;
 
@@ -18,6 +19,7 @@ use clap::{CommandFactory as _, Parser as _};
 use drivers::{Error, ErrorKind};
 
 use crate::config::{self, Report, ServerConfig};
+use crate::net::activation::Activation;
 use crate::server::{self, Device};
 use args::{Arguments, Command, Serve};
 use parts::Another;
@@ -91,7 +93,12 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
     if arguments.help {
         return Ok(print(&help_wanted(&arguments)?)?);
     }
-    log::start(arguments.log.verbose)?;
+    // Descriptors that were passed have owners before anything else is opened.
+    let activation = match arguments.command {
+        None => Activation::from_environment()?,
+        Some(_) => Activation::default(),
+    };
+    log::start(arguments.log.verbose, arguments.serve.daemon)?;
     if arguments.command.is_some() && !more.is_empty() {
         return Err(Error::usage("'--' separates drivers that are to be served")
             .hint("leave it out, or ask for one driver after the other")
@@ -111,13 +118,13 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
             let options = plan::start_options(&tuning, &ServerConfig::default());
             info::text(&Device { driver, settings, options }, json)?
         }
-        None => return serve(&arguments.words, arguments.serve, more),
+        None => return serve(&arguments.words, arguments.serve, more, activation),
     };
     Ok(print(&text)?)
 }
 
 /// Serves what the line or the file says, or only checks the file.
-fn serve(words: &[String], options: Serve, more: &[Another]) -> Result<u8, Failure> {
+fn serve(words: &[String], options: Serve, more: &[Another], activation: Activation) -> Result<u8, Failure> {
     let file = options.config.as_ref().or(options.check_config.as_ref());
     if file.is_some() && !(words.is_empty() && more.is_empty()) {
         return Err(Error::usage("there are drivers on the command line besides a configuration file")
@@ -130,10 +137,10 @@ fn serve(words: &[String], options: Serve, more: &[Another]) -> Result<u8, Failu
         return Ok(print(&format!("{}: {exports} export{plural}, fine\n", file.display()))?);
     }
     let plan = match options.config.clone() {
-        Some(file) => plan::of_config(&file, options)?,
-        None => plan::of_line(words, &options, more)?,
+        Some(file) => plan::of_config(&file, options, &activation)?,
+        None => plan::of_line(words, &options, more, &activation)?,
     };
-    Ok(server::run(&plan)?)
+    Ok(server::run(&plan, activation)?)
 }
 
 /// What `--help` is about, by the words before or after it.

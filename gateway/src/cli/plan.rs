@@ -1,19 +1,21 @@
 //! What the options mean together, and with a configuration file.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use drivers::{Error, StartOptions};
 use nbd::server::TlsMode;
 
 use super::Failure;
-use super::args::{Offered, Serve, Tuning};
+use super::args::{Clients, Offered, Serve, Tuning};
 use super::parts::Another;
+use super::places::{self, Passed, absolute};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
 use crate::config::{self, ListenConfig, ServerConfig};
-use crate::net::listen::{DEFAULT_PORT, Listen};
+use crate::net::activation::Activation;
+use crate::net::limits::Limits;
 use crate::rules::Rules;
 use crate::server::{Device, ExportPlan, Offer, Plan, Reload};
 
@@ -23,11 +25,22 @@ const MEMORY_BYTES: usize = 32 << 20;
 /// How long a worker polls, unless told otherwise.
 const POLL_MICROSECONDS: u32 = 50;
 
+/// Clients in the handshake, unless told otherwise.
+const HANDSHAKES_MAX: usize = 2000;
+
+/// How long a handshake may take, unless told otherwise.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The plan of a server that serves the drivers of the command line.
 ///
 /// # Errors
 /// Usage errors, and paths that cannot be resolved.
-pub(super) fn of_line(words: &[String], options: &Serve, more: &[Another]) -> Result<Plan, Error> {
+pub(super) fn of_line(
+    words: &[String],
+    options: &Serve,
+    more: &[Another],
+    activation: &Activation,
+) -> Result<Plan, Error> {
     let server = ServerConfig::default();
     let start = start_options(&options.tuning, &server);
     let mut exports = vec![export(words, &options.offered, start)?];
@@ -36,8 +49,16 @@ pub(super) fn of_line(words: &[String], options: &Serve, more: &[Another]) -> Re
         exports.push(export(words, offered, StartOptions { region_bytes, ..start })?);
     }
     check_names(&exports)?;
+    if options.places.single
+        && let Some(name) = exports.iter().flat_map(|export| &export.gets).next()
+    {
+        return Err(Error::usage(format!(
+            "'get={name}' prints on standard output, where option -s has its client"
+        ))
+        .hint("leave it out"));
+    }
     exports[0].offer.is_default = true;
-    assemble(options, &server, Vec::new(), exports)
+    assemble(options, &server, Passed::of(activation), Vec::new(), exports)
 }
 
 /// The plan of a server that serves the exports of a file. Options go before what the file says of the server. This
@@ -45,13 +66,12 @@ pub(super) fn of_line(words: &[String], options: &Serve, more: &[Another]) -> Re
 ///
 /// # Errors
 /// What is wrong with the file, and usage errors.
-pub(super) fn of_file(file: &Path, options: &Serve) -> Result<Plan, Failure> {
+fn of_file(file: &Path, options: &Serve, passed: Passed) -> Result<Plan, Failure> {
     let config = config::load(file)?;
     let start = start_options(&options.tuning, &config.server);
-    let listen = config.listen.into_iter().map(listen_of_file).collect::<Result<_, _>>()?;
     let exports: Vec<ExportPlan> = config.exports.into_iter().map(|export| export.into_plan(start)).collect();
     check_carried_out(&config.server, &exports)?;
-    Ok(assemble(options, &config.server, listen, exports)?)
+    Ok(assemble(options, &config.server, passed, config.listen, exports)?)
 }
 
 /// What a device is started with.
@@ -66,14 +86,19 @@ pub(super) fn start_options(tuning: &Tuning, server: &ServerConfig) -> StartOpti
 fn assemble(
     options: &Serve,
     server: &ServerConfig,
-    listen: Vec<Listen>,
+    passed: Passed,
+    listen: Vec<ListenConfig>,
     exports: Vec<ExportPlan>,
 ) -> Result<Plan, Error> {
     let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
     let poll = options.poll.or(server.poll_microseconds).unwrap_or(POLL_MICROSECONDS);
     Ok(Plan {
         workers: start_options(&options.tuning, server).workers,
-        listen: places(options, listen)?,
+        listen: places::listen(&options.places, options.run.is_some(), passed, listen)?,
+        single: options.places.single,
+        limits: limits(&options.clients, server),
+        daemon: options.daemon,
+        exit_with_parent: options.exit_with_parent,
         exports,
         pidfile: pidfile.or_else(|| server.pidfile.clone()),
         print_uri: options.print_uri,
@@ -87,18 +112,39 @@ fn assemble(
 ///
 /// # Errors
 /// As [`of_file`].
-pub(super) fn of_config(file: &Path, options: Serve) -> Result<Plan, Failure> {
-    let mut plan = of_file(file, &options)?;
-    // A daemon may be elsewhere by then.
+pub(super) fn of_config(file: &Path, mut options: Serve, activation: &Activation) -> Result<Plan, Failure> {
+    for path in options.places.unix.iter_mut().filter(|path| path.as_os_str() != "-") {
+        *path = absolute("unix", path)?;
+    }
+    options.pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
+    let passed = Passed::of(activation);
+    let mut plan = of_file(file, &options, passed)?;
+    // A daemon is elsewhere when it reads the file again.
     let file = absolute("config", file)?;
     let again = move || {
-        of_file(&file, &options).map_err(|failure| match failure {
+        of_file(&file, &options, passed).map_err(|failure| match failure {
             Failure::Error(error) => error.to_string(),
             Failure::Report(report) => report.to_string(),
         })
     };
     plan.reload = Some(Reload(Box::new(again)));
     Ok(plan)
+}
+
+/// What clients are held to.
+fn limits(clients: &Clients, server: &ServerConfig) -> Limits {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    let clients_max = clients.max_clients.or(server.max_clients).map(count);
+    let handshakes_max = clients.max_handshakes.or(server.max_handshakes).map(count);
+    let handshake_timeout = clients.handshake_timeout.or(server.handshake_timeout_seconds).map(seconds);
+    let idle_timeout = clients.idle_timeout.or(server.idle_timeout_seconds).map(seconds);
+    Limits {
+        clients_max: clients_max.filter(|max| *max > 0),
+        handshakes_max: handshakes_max.unwrap_or(HANDSHAKES_MAX),
+        handshake_timeout: handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT),
+        idle_timeout: idle_timeout.filter(|timeout| !timeout.is_zero()),
+    }
 }
 
 /// An export of the command line.
@@ -137,30 +183,6 @@ fn check_names(exports: &[ExportPlan]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where to listen: as the options say, or else as the file says.
-fn places(options: &Serve, of_file: Vec<Listen>) -> Result<Vec<Listen>, Error> {
-    let tcp = options.port.is_some() || !options.ipaddr.is_empty();
-    Ok(match &options.unix {
-        Some(path) if path.as_os_str() == "-" => vec![Listen::Private],
-        Some(path) => vec![Listen::Unix(absolute("unix", path)?)],
-        None if !tcp && !of_file.is_empty() => of_file,
-        None if !tcp && options.run.is_some() => vec![Listen::Private],
-        None => {
-            vec![Listen::Tcp { hosts: options.ipaddr.clone(), port: options.port.unwrap_or(DEFAULT_PORT) }]
-        }
-    })
-}
-
-fn listen_of_file(place: ListenConfig) -> Result<Listen, Error> {
-    match place {
-        ListenConfig::Tcp { host, port } => Ok(Listen::Tcp { hosts: vec![host], port }),
-        ListenConfig::Unix(path) => Ok(Listen::Unix(path)),
-        ListenConfig::Private => Ok(Listen::Private),
-        ListenConfig::Vsock { port } => Err(not_carried_out(&format!("vsock = {port}"))),
-        ListenConfig::Activation { name } => Err(not_carried_out(&format!("activation = \"{name}\""))),
-    }
-}
-
 /// Refuses what the file may say and this server does not do: a rule that is ignored would let everybody in.
 fn check_carried_out(server: &ServerConfig, exports: &[ExportPlan]) -> Result<(), Error> {
     let tls = server.tls.is_some_and(|tls| tls != TlsMode::Off)
@@ -168,25 +190,12 @@ fn check_carried_out(server: &ServerConfig, exports: &[ExportPlan]) -> Result<()
         || server.tls_psk.is_some()
         || server.tls_verify_peer.is_some()
         || exports.iter().any(|export| export.offer.needs_tls);
-    let keys = [
-        ("tls", tls),
-        ("max-clients", server.max_clients.is_some()),
-        ("max-handshakes", server.max_handshakes.is_some()),
-        ("handshake-timeout", server.handshake_timeout_seconds.is_some()),
-        ("idle-timeout", server.idle_timeout_seconds.is_some()),
-    ];
+    let keys = [("tls", tls)];
     keys.into_iter().find(|(_, given)| *given).map_or(Ok(()), |(key, _)| Err(not_carried_out(key)))
 }
 
 fn not_carried_out(key: &str) -> Error {
     Error::usage(format!("this server cannot do what the configuration says by {key}")).hint("leave it out")
-}
-
-/// Paths mean what they mean in the folder where the program was started.
-fn absolute(option: &str, path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|cause| {
-        Error::usage(format!("option --{option} cannot be '{}': {cause}", path.display())).hint("give a path")
-    })
 }
 
 fn check_option(option: &str, text: &str) -> Result<(), Error> {
@@ -198,16 +207,29 @@ fn check_option(option: &str, text: &str) -> Result<(), Error> {
 mod tests {
     use super::super::args::Arguments;
     use super::*;
+    use crate::net::listen::Listen;
     use clap::Parser;
 
     fn parse(line: &[&str]) -> Result<Plan, Error> {
         let line = ["gateway"].iter().chain(line).chain(&["memory", "1M"]);
-        let arguments = Arguments::try_parse_from(line).unwrap();
-        of_line(&arguments.words, &arguments.serve, &[])
+        plan_of(Arguments::try_parse_from(line).unwrap())
+    }
+
+    fn plan_of(arguments: Arguments) -> Result<Plan, Error> {
+        of_line(&arguments.words, &arguments.serve, &[], &Activation::default())
+    }
+
+    fn places(line: &[&str]) -> Vec<Listen> {
+        parse(line).unwrap().listen
     }
 
     fn listens(line: &[&str]) -> Listen {
-        parse(line).unwrap().listen.remove(0)
+        let [listen] = places(line).try_into().unwrap();
+        listen
+    }
+
+    fn tcp(hosts: &[&str], port: u16) -> Listen {
+        Listen::Tcp { hosts: hosts.iter().map(ToString::to_string).collect(), port }
     }
 
     /// Plan of a line with `--` in it.
@@ -215,7 +237,7 @@ mod tests {
         let mut parts = super::super::parts::split(line.split_whitespace().map(Into::into)).into_iter();
         let first = Arguments::try_parse_from(parts.next().unwrap()).unwrap();
         let more: Vec<Another> = parts.map(|part| Another::parse_part(part).unwrap()).collect();
-        of_line(&first.words, &first.serve, &more)
+        of_line(&first.words, &first.serve, &more, &Activation::default())
     }
 
     /// Plan of options and the text of a file.
@@ -224,7 +246,7 @@ mod tests {
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, text).unwrap();
         let arguments = Arguments::try_parse_from(["gateway"].iter().chain(line)).unwrap();
-        of_file(&file, &arguments.serve)
+        of_file(&file, &arguments.serve, Passed::default())
     }
 
     const EXPORT: &str = "[[export]]\nname = 'a'\ndriver = 'memory'\nproperties = { size = '1M' }\n";
@@ -262,9 +284,70 @@ mod tests {
     }
 
     #[test]
-    fn tcp_and_a_unix_socket_exclude_each_other() {
-        for option in ["-p1", "-i::1"] {
-            assert!(Arguments::try_parse_from(["gateway", "-U", "s", option, "memory", "1M"]).is_err());
+    fn kinds_of_places_add_up_when_they_are_asked_for() {
+        let unix = || Listen::Unix("/s".into());
+        let vsock = |port| Listen::Vsock { port };
+        let table: [(&[&str], &[Listen]); 13] = [
+            (&["-U/s"], &[unix()]),
+            (&["-U/s", "-U/t"], &[unix(), Listen::Unix("/t".into())]),
+            (&["-U/s", "-p1"], &[unix(), tcp(&[], 1)]),
+            (&["-U/s", "-i::1"], &[unix(), tcp(&["::1"], 10809)]),
+            (&["-U-", "-p0"], &[Listen::Private, tcp(&[], 0)]),
+            (&["--vsock"], &[vsock(10809)]),
+            (&["--vsock=7"], &[vsock(7)]),
+            (&["--vsock", "-p1"], &[vsock(1)]),
+            (&["--vsock", "-i::1"], &[vsock(10809), tcp(&["::1"], 10809)]),
+            (&["--vsock", "-p1", "-i127.0.0.1"], &[vsock(1), tcp(&["127.0.0.1"], 1)]),
+            (&["--vsock=4294967294", "-p1"], &[vsock(4_294_967_294), tcp(&[], 1)]),
+            (&["--vsock", "-U/s"], &[unix(), vsock(10809)]),
+            (&["--vsock", "--run", "true"], &[vsock(10809)]),
+        ];
+        for (line, expected) in table {
+            assert_eq!(places(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_given_once() {
+        let error = parse(&["-U", "s", "-U", "./s"]).unwrap_err().to_string();
+        assert!(error.contains("twice"), "{error}");
+        assert_eq!(places(&["-U", "-", "-U", "-"]).len(), 2, "private ones are different ones");
+    }
+
+    #[test]
+    fn a_port_of_vsock_is_one() {
+        for port in ["--vsock=4294967295", "--vsock=x", "--vsock=-1", "--vsock="] {
+            assert!(Arguments::try_parse_from(["gateway", port, "memory", "1M"]).is_err(), "{port}");
+        }
+    }
+
+    #[test]
+    fn a_client_on_the_standard_streams_has_them_for_itself() {
+        let plan = parse(&["-s"]).unwrap();
+        assert!(plan.single && plan.listen.is_empty());
+        for other in ["-p1", "-i::1", "-Us", "--vsock", "--run=true", "--print-uri", "--daemon"] {
+            let line = ["gateway", "-s", other, "memory", "1M"];
+            assert!(Arguments::try_parse_from(line).is_err(), "{other}");
+        }
+        let line = Arguments::try_parse_from(["gateway", "-s", "memory", "1M", "get=capacity"]).unwrap();
+        let error = plan_of(line).unwrap_err().to_string();
+        assert!(error.contains("get=capacity") && error.contains("-s"), "{error}");
+    }
+
+    #[test]
+    fn no_limit_is_zero() {
+        let limits = parse(&[]).unwrap().limits;
+        assert_eq!((limits.clients_max, limits.idle_timeout), (None, None));
+        assert_eq!(limits.handshake_timeout, Duration::from_secs(30));
+        let limits = parse(&["--max-clients", "3", "--idle-timeout=60"]).unwrap().limits;
+        assert_eq!((limits.clients_max, limits.idle_timeout), (Some(3), Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn a_server_in_the_background_belongs_to_nobody() {
+        for other in ["-f", "--run=true", "--exit-with-parent"] {
+            let line = ["gateway", "--daemon", other, "memory", "1M"];
+            assert!(Arguments::try_parse_from(line).is_err(), "{other}");
         }
     }
 
@@ -323,8 +406,6 @@ mod tests {
 
     #[test]
     fn rules_that_nobody_would_keep_are_refused() {
-        let text = format!("{EXPORT}allow = {{ uid = [0] }}\n");
-        assert!(with_file(&[], &text).unwrap_err().to_string().contains("[export.allow]"));
         let text = format!("{EXPORT}tls = 'require'\n");
         assert!(with_file(&[], &text).unwrap_err().to_string().contains("tls"));
     }

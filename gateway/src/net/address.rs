@@ -1,9 +1,11 @@
 //! [`Address`]: where clients find this server, as URIs, other tools and shells write it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use nbd::uri::{Transport, UnixSocket, Uri};
+use socket2::SockAddr;
 
 /// Where clients find this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,20 +14,44 @@ pub(crate) enum Address {
     Tcp { host: String, port: u16 },
     /// A socket file, by its absolute path.
     Unix(PathBuf),
+    /// A name in the abstract namespace of Linux, without the leading NUL.
+    Abstract(Vec<u8>),
+    /// A context and a port of AF_VSOCK.
+    Vsock { cid: u32, port: u32 },
 }
 
 impl Address {
+    /// The address of a socket that somebody else has bound, if NBD clients have words for it.
+    pub(crate) fn of_listener(address: &SockAddr) -> Option<Address> {
+        if let Some(address) = address.as_socket() {
+            let host =
+                if address.ip().is_unspecified() { "localhost".into() } else { address.ip().to_string() };
+            return Some(Address::Tcp { host, port: address.port() });
+        }
+        if let Some((cid, port)) = address.as_vsock_address() {
+            // All contexts: what works from this machine.
+            let cid = if cid == libc::VMADDR_CID_ANY { libc::VMADDR_CID_LOCAL } else { cid };
+            return Some(Address::Vsock { cid, port });
+        }
+        if let Some(path) = address.as_pathname() {
+            return Some(Address::Unix(path.to_owned()));
+        }
+        address.as_abstract_namespace().map(|name| Address::Abstract(name.to_owned()))
+    }
+
     /// The URI of an export.
     pub(crate) fn uri(&self, export: &str) -> String {
         let transport = match self {
             Address::Tcp { host, port } => Transport::Tcp { host: host.clone(), port: *port },
             Address::Unix(path) => Transport::Unix(UnixSocket::Path(path.clone())),
+            Address::Abstract(name) => Transport::Unix(UnixSocket::Abstract(name.clone())),
+            Address::Vsock { cid, port } => Transport::Vsock { cid: *cid, port: *port },
         };
         Uri::new(transport, export).to_string()
     }
 
     /// The address as it was written before there were URIs: as guestfish(1) wants it if it is for a guestfish, and as
-    /// the tools of QEMU understand it otherwise.
+    /// the tools of QEMU understand it otherwise. Younger kinds of addresses have URIs only.
     fn old_style(&self, for_guestfish: bool) -> OsString {
         let (before, path) = match self {
             Address::Tcp { host, port } => {
@@ -35,6 +61,7 @@ impl Address {
             }
             Address::Unix(path) if for_guestfish => ("nbd://?socket=", path),
             Address::Unix(path) => ("nbd:unix:", path),
+            Address::Abstract(_) | Address::Vsock { .. } => return self.uri("").into(),
         };
         let mut text = OsString::from(before);
         text.push(path);
@@ -45,7 +72,9 @@ impl Address {
     pub(crate) fn variables(&self, export: &str, command: &str) -> [(&'static str, OsString); 5] {
         let (port, path) = match self {
             Address::Tcp { port, .. } => (port.to_string().into(), OsString::new()),
+            Address::Vsock { port, .. } => (port.to_string().into(), OsString::new()),
             Address::Unix(path) => (OsString::new(), path.clone().into()),
+            Address::Abstract(_) => (OsString::new(), OsString::new()),
         };
         [
             ("uri", self.uri(export).into()),
@@ -54,6 +83,18 @@ impl Address {
             ("unixsocket", path),
             ("exportname", export.into()),
         ]
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "TCP [{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "TCP {host}:{port}"),
+            Address::Unix(path) => write!(f, "socket {}", path.display()),
+            Address::Abstract(name) => write!(f, "socket @{}", name.escape_ascii()),
+            Address::Vsock { port, .. } => write!(f, "vsock port {port}"),
+        }
     }
 }
 
@@ -94,5 +135,17 @@ mod tests {
         );
         let address = Address::Tcp { host: "::1".into(), port: 7 };
         assert_eq!(values(&address, "", "")[..2], ["nbd://[::1]:7", "nbd:[::1]:7"]);
+    }
+
+    #[test]
+    fn what_somebody_else_has_bound_is_told_in_words_of_clients() {
+        let uri = |address: &SockAddr| Address::of_listener(address).unwrap().uri("");
+        let tcp = |text: &str| SockAddr::from(text.parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(uri(&tcp("0.0.0.0:7")), "nbd://localhost:7");
+        assert_eq!(uri(&tcp("[::1]:7")), "nbd://[::1]:7");
+        assert_eq!(uri(&SockAddr::unix("/a/b").unwrap()), "nbd+unix:///?socket=/a/b");
+        assert_eq!(uri(&SockAddr::unix("\0x").unwrap()), "nbd+unix:///?socket=%00x");
+        assert_eq!(uri(&SockAddr::vsock(libc::VMADDR_CID_ANY, 7)), "nbd+vsock://1:7");
+        assert_eq!(uri(&SockAddr::vsock(5, 7)), "nbd+vsock://5:7");
     }
 }

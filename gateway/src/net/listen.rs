@@ -1,13 +1,16 @@
-//! [`Listeners`]: the sockets this server listens on, and what belongs to them in the file system.
+//! [`Place`]: one place to listen, with its sockets and what belongs to them in the file system.
 
+mod handed;
 mod tcp;
 mod unix;
+mod vsock;
 
 use std::path::PathBuf;
 
 use drivers::Error;
 use socket2::Socket;
 
+use super::activation::Activation;
 use super::address::Address;
 use unix::{PrivateFolder, SocketFile};
 
@@ -30,62 +33,78 @@ pub(crate) enum Listen {
     Unix(PathBuf),
     /// On a socket file in a private folder made for it.
     Private,
+    /// On this port for virtual machines and their host. Port 0 takes a free one.
+    Vsock { port: u32 },
+    /// On the sockets of this name that whoever started the server has opened; on all of them without a name.
+    Activated { name: Option<String> },
 }
 
-/// Sockets that listen. Dropping this removes what was made in the file system.
+/// A place to listen. Dropping this closes the sockets and removes what was made in the file system.
 #[derive(Debug)]
-pub(crate) struct Listeners {
+pub(crate) struct Place {
     sockets: Vec<Socket>,
-    address: Address,
-    /// What the log calls the place.
-    place: String,
+    /// At least one.
+    addresses: Vec<Address>,
+    /// What the log calls it.
+    name: String,
     /// Fields are dropped in order: the file goes before its folder.
     _file: Option<SocketFile>,
     _folder: Option<PrivateFolder>,
 }
 
-impl Listeners {
-    /// Makes the sockets. They queue connections from now on.
+impl Place {
+    /// Makes the sockets, or takes them from `activation`. They queue connections from now on.
     ///
     /// # Errors
     /// What is in the way, and what to do about it.
-    pub(crate) fn open(listen: &Listen) -> Result<Listeners, Error> {
+    pub(crate) fn open(listen: &Listen, activation: &mut Activation) -> Result<Place, Error> {
         match listen {
-            Listen::Tcp { hosts, port } => {
-                let tcp::Bound { sockets, address, place } = tcp::open(hosts, *port)?;
-                Ok(Listeners { sockets, address, place, _file: None, _folder: None })
-            }
-            Listen::Unix(path) => Listeners::unix(path.clone(), None),
+            Listen::Tcp { hosts, port } => tcp::open(hosts, *port).map(Place::without_file),
+            Listen::Vsock { port } => vsock::open(*port).map(Place::without_file),
+            Listen::Activated { name } => handed::take(activation, name.as_deref()).map(Place::without_file),
+            Listen::Unix(path) => Place::unix(path.clone(), None),
             Listen::Private => {
                 let folder = PrivateFolder::new()?;
-                Listeners::unix(folder.path().join("socket"), Some(folder))
+                Place::unix(folder.path().join("socket"), Some(folder))
             }
         }
     }
 
-    fn unix(path: PathBuf, folder: Option<PrivateFolder>) -> Result<Listeners, Error> {
+    fn without_file(bound: Bound) -> Place {
+        let Bound { sockets, addresses, name } = bound;
+        Place { sockets, addresses, name, _file: None, _folder: None }
+    }
+
+    fn unix(path: PathBuf, folder: Option<PrivateFolder>) -> Result<Place, Error> {
         let (socket, file) = SocketFile::open(&path)?;
-        Ok(Listeners {
+        Ok(Place {
             sockets: vec![socket],
-            place: format!("socket {}", path.display()),
-            address: Address::Unix(path),
+            name: format!("socket {}", path.display()),
+            addresses: vec![Address::Unix(path)],
             _file: Some(file),
             _folder: folder,
         })
     }
 
-    /// Where clients find this server.
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
+    /// Where clients find it, one for each way; at least one.
+    pub(crate) fn addresses(&self) -> &[Address] {
+        &self.addresses
     }
 
     /// The place in words.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The sockets, to accept from; once.
     pub(crate) fn take_sockets(&mut self) -> Vec<Socket> {
         std::mem::take(&mut self.sockets)
     }
+}
+
+/// Sockets that leave nothing in the file system.
+struct Bound {
+    sockets: Vec<Socket>,
+    addresses: Vec<Address>,
+    name: String,
 }

@@ -14,6 +14,9 @@ pub(crate) fn name(socket: &impl AsFd) -> String {
     if let Some(address) = address.as_ref().and_then(socket2::SockAddr::as_socket) {
         return address.to_string();
     }
+    if let Some((cid, port)) = address.as_ref().and_then(socket2::SockAddr::as_vsock_address) {
+        return format!("vsock context {cid}, port {port}");
+    }
     if address.is_some_and(|address| address.is_unix())
         && let Some(peer) = sys::peer_credentials(socket.as_fd())
     {

@@ -5,12 +5,14 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use drivers::Error;
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
-use super::crew::{Balance, Crew};
-use crate::net::listen;
+use super::crew::Balance;
+use crate::net::complaint::complain;
+use crate::net::limits::Limits;
+use crate::net::{listen, peer};
 use crate::sys;
 
 /// How long to wait after an error that goes away by itself at best, such as too many open descriptors. Connections
@@ -24,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// drivers open while they serve.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
-/// One task for each socket.
+/// One task for each socket of a place.
 #[derive(Debug)]
 pub(super) struct Acceptors {
     tasks: Vec<JoinHandle<()>>,
@@ -35,12 +37,17 @@ impl Acceptors {
     ///
     /// # Errors
     /// What the system answered.
-    pub(super) fn start(sockets: Vec<Socket>, crew: &Crew, descriptors_max: u64) -> Result<Acceptors, Error> {
+    pub(super) fn start(
+        sockets: Vec<Socket>,
+        balance: &Balance,
+        limits: Limits,
+        descriptors_max: u64,
+    ) -> Result<Acceptors, Error> {
         let mut tasks = Vec::new();
         for socket in sockets {
             let listener =
                 sys::watch_listener(socket).map_err(|cause| Error::system("wait for connections", &cause))?;
-            tasks.push(tokio_uring::spawn(accept(listener, crew.balance(), descriptors_max)));
+            tasks.push(tokio_uring::spawn(accept(listener, balance.clone(), limits, descriptors_max)));
         }
         Ok(Acceptors { tasks })
     }
@@ -57,7 +64,7 @@ impl Acceptors {
 
 /// Accepts for ever. Errors never end it: a server that takes no more clients until it is restarted is worse than one
 /// that tries again.
-async fn accept(listener: AsyncFd<Socket>, balance: Balance, descriptors_max: u64) {
+async fn accept(listener: AsyncFd<Socket>, balance: Balance, limits: Limits, descriptors_max: u64) {
     let mut told: Option<Instant> = None;
     loop {
         let accepted = match listener.readable().await {
@@ -67,13 +74,8 @@ async fn accept(listener: AsyncFd<Socket>, balance: Balance, descriptors_max: u6
         };
         let trouble = match accepted {
             Ok(Ok((socket, address))) => {
-                if !address.is_unix()
-                    && let Err(cause) = listen::tune(&socket)
-                {
-                    tracing::debug!("cannot set options of a connection: {cause}");
-                }
                 let trouble = shortage(&socket, descriptors_max);
-                balance.hand_over(socket);
+                welcome(socket, &address, &balance, limits);
                 trouble
             }
             Ok(Err(cause)) if is_of_one_connection(&cause) => {
@@ -91,13 +93,39 @@ async fn accept(listener: AsyncFd<Socket>, balance: Balance, descriptors_max: u6
                  ulimit -Hn, or LimitNOFILE= of systemd)"
             );
         }
-        pause(listener.get_ref(), descriptors_max).await;
+        pause(listener.get_ref(), &balance, descriptors_max).await;
     }
 }
 
-/// Waits, and goes on waiting while descriptors are short.
-async fn pause(listener: &Socket, descriptors_max: u64) {
+/// Gives a connection to a worker, if there may be one more.
+///
+/// One too many is closed at once. If it waited until another client leaves, a client with several connections would
+/// wait for itself, and others without a word.
+fn welcome(socket: Socket, address: &SockAddr, balance: &Balance, limits: Limits) {
+    if let Some(max) = limits.clients_max
+        && balance.connections() >= max
+    {
+        let peer = peer::name(&socket);
+        return complain(format_args!("closing the connection of {peer}: there are {max} clients already"));
+    }
+    prepare(&socket, address);
+    balance.hand_over(socket);
+}
+
+/// Sets the options of a connection.
+pub(super) fn prepare(socket: &Socket, address: &SockAddr) {
+    if address.as_socket().is_some()
+        && let Err(cause) = listen::tune(socket)
+    {
+        tracing::debug!("cannot set options of a connection: {cause}");
+    }
+}
+
+/// Waits, and goes on waiting while descriptors are short. Clients that never finish their handshake shall not be what
+/// the others wait for.
+async fn pause(listener: &Socket, balance: &Balance, descriptors_max: u64) {
     loop {
+        balance.make_room();
         tokio::time::sleep(PAUSE).await;
         let probe = listener.try_clone();
         if probe.is_ok_and(|probe| shortage(&probe, descriptors_max).is_none()) {

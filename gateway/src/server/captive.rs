@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus};
 use drivers::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::net::activation::VARIABLES;
 use crate::net::address::Address;
 use crate::sys;
 
@@ -14,6 +15,9 @@ use crate::sys;
 pub(super) fn command(run: &str, address: &Address, export: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(run).envs(address.variables(export, run));
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
     command
 }
 

@@ -11,9 +11,12 @@ use drivers::Error;
 use socket2::Socket;
 use tokio::sync::mpsc;
 
+use super::Plan;
 use crate::exports::Catalogue;
+use crate::net::handshakes::Handshakes;
+use crate::net::limits::Limits;
 use crate::worker::mailbox::{Mailbox, Message};
-use crate::worker::{self, Worker};
+use crate::worker::{self, Idle, Worker};
 
 /// What a worker thread tells.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl Crew {
     ///
     /// # Errors
     /// A worker could not start.
-    pub(super) async fn start(count: usize, poll: Duration, exports: &Arc<Catalogue>) -> Result<Crew, Error> {
+    pub(super) async fn start(count: usize, plan: &Plan, exports: &Arc<Catalogue>) -> Result<Crew, Error> {
         let mailboxes: Vec<Arc<Mailbox>> = (0..count)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
@@ -51,7 +54,9 @@ impl Crew {
                 index,
                 mailbox: mailbox.clone(),
                 exports: exports.clone(),
-                poll,
+                poll: plan.poll,
+                limits: plan.limits,
+                handshakes_max: plan.limits.handshakes_per_worker(count),
                 reports: sender.clone(),
             };
             thread::Builder::new()
@@ -143,6 +148,25 @@ impl Balance {
         self.next.set(chosen + 1);
         self.mailboxes[chosen].post_connection(socket.into());
     }
+
+    /// Ends handshakes that could have been over long ago: descriptors are short.
+    pub(super) fn make_room(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Message::MakeRoom);
+        }
+    }
+
+    /// Connections that are not over.
+    pub(super) fn connections(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()
+    }
+
+    /// Waits until each worker has been without connections.
+    pub(super) async fn all_over(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.all_over().await;
+        }
+    }
 }
 
 /// The first of those with the least load, counted from `start` on and around.
@@ -156,6 +180,9 @@ struct Post {
     mailbox: Arc<Mailbox>,
     exports: Arc<Catalogue>,
     poll: Duration,
+    limits: Limits,
+    /// The worker's share of them.
+    handshakes_max: usize,
     reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -190,7 +217,9 @@ impl Post {
         let index = self.index;
         let result = runtime.block_on(async {
             let reports = self.reports.clone();
-            let worker = Worker::new(self.mailbox, self.exports, self.poll);
+            let handshakes = Handshakes::new(self.handshakes_max, self.limits.handshake_timeout);
+            let idle = Idle::new(self.limits.idle_timeout);
+            let worker = Worker::new(self.mailbox, self.exports, self.poll, handshakes, idle);
             match worker.map_err(|cause| no_runtime(&cause)) {
                 Ok(worker) => {
                     let _ = reports.send(Report::Ready);

@@ -1,138 +1,92 @@
 //! The server as a process: start, service, end. This is the control thread; it moves no data.
 //!
-//! Whatever can fail fails before anything is announced: the device is opened and started, the sockets are bound,
-//! every worker has its queue, the pid file is written. Only then is the address told to anybody. What was made in
+//! Whatever can fail fails before anything is announced: the devices are opened and started, the sockets are bound,
+//! every worker has its queues, the pid file is written. Only then is the address told to anybody. What was made in
 //! the file system belongs to values that remove it when they are dropped, so every way out cleans up.
 
 mod accept;
 mod captive;
 mod crew;
+mod daemon;
 mod events;
+mod notify;
 mod opening;
+mod parent;
 mod pidfile;
+mod places;
+mod plan;
 mod reload;
 mod retire;
 mod service;
 mod signals;
+mod single;
 mod stop;
 
-use std::fmt;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 
-use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
+use drivers::Error;
 
 use crate::copies;
-use crate::net::listen::{Listen, Listeners};
-use crate::rules::Rules;
+use crate::net::activation::Activation;
 use crate::sys;
-use accept::Acceptors;
 use captive::Captive;
+use daemon::{Daemon, Side};
+use notify::Manager;
 use pidfile::PidFile;
+use places::{Door, Places};
 use service::{Served, Service};
 use signals::Signals;
+use single::Single;
 
-/// What to open, and with what.
-#[derive(Clone, Debug)]
-pub(crate) struct Device {
-    pub(crate) driver: &'static dyn DriverType,
-    pub(crate) settings: Settings,
-    pub(crate) options: StartOptions,
+pub(crate) use plan::{Device, ExportPlan, Offer, Plan, Reload};
+
+/// Pairs of descriptors that a runtime needs: a ring, epoll and eventfds, and sockets for signals.
+const RUNTIME_PAIRS: usize = 4;
+
+/// By what ways clients come, and who waits for them.
+struct Entrance {
+    activation: Activation,
+    single: Option<Single>,
+    daemon: Option<Daemon>,
+    /// Descriptors that this process may have.
+    descriptors_max: u64,
 }
 
-impl Device {
-    /// Opens and starts it.
-    ///
-    /// # Errors
-    /// What the driver says.
-    pub(crate) fn start(&self) -> Result<Arc<dyn Started>, Error> {
-        let opener: Arc<dyn Opener> = Arc::new(SystemOpener);
-        self.driver.connect(&self.settings, &opener)?.start(&self.settings, self.options)
-    }
-}
-
-impl PartialEq for Device {
-    fn eq(&self, other: &Device) -> bool {
-        self.driver.name() == other.driver.name()
-            && self.settings == other.settings
-            && self.options == other.options
-    }
-}
-
-/// How a disk is offered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offer {
-    pub(crate) name: String,
-    pub(crate) description: Option<String>,
-    pub(crate) read_only: bool,
-    /// Clients that ask for no name get this one.
-    pub(crate) is_default: bool,
-    /// Only clients with TLS may see and open it.
-    pub(crate) needs_tls: bool,
-    /// Which clients may see and open it.
-    pub(crate) rules: Rules,
-}
-
-impl Offer {
-    /// Whether clients of this offer may have what those of the next one may not.
-    fn ends_with(&self, next: &Offer) -> bool {
-        self.read_only != next.read_only || self.rules != next.rules || (next.needs_tls && !self.needs_tls)
-    }
-}
-
-/// A disk, and the name that clients have for it.
-#[derive(Clone, Debug)]
-pub(crate) struct ExportPlan {
-    pub(crate) offer: Offer,
-    pub(crate) device: Device,
-    /// Properties to print.
-    pub(crate) gets: Vec<String>,
-}
-
-/// Everything that was asked for.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    /// The first is the default.
-    pub(crate) exports: Vec<ExportPlan>,
-    pub(crate) listen: Vec<Listen>,
-    /// Threads that move data.
-    pub(crate) workers: usize,
-    /// Absolute path.
-    pub(crate) pidfile: Option<PathBuf>,
-    pub(crate) print_uri: bool,
-    /// Shell command to run captive.
-    pub(crate) run: Option<String>,
-    /// How long an idle worker polls before it sleeps.
-    pub(crate) poll: Duration,
-    /// Reads the configuration file again; `None`: there is none.
-    pub(crate) reload: Option<Reload>,
-}
-
-/// Makes the plan anew, from a file that has changed. The error is what is wrong with it, for the log.
-pub(crate) struct Reload(pub(crate) Box<dyn Fn() -> Result<Plan, String>>);
-
-impl fmt::Debug for Reload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reload")
-    }
-}
-
-/// Serves until a signal, or until the captive command ends. Returns the exit code.
+/// Serves until a signal, until the captive command ends, or until the only client leaves. Returns the exit code.
+///
+/// Call this while the process has no second thread.
 ///
 /// # Errors
 /// It could not start; nothing is left behind.
-pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
+pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> {
+    if plan.exit_with_parent {
+        parent::end_with_it()?;
+    }
+    let daemon = match plan.daemon.then(daemon::split).transpose()? {
+        Some(Side::Command(code)) => return Ok(code),
+        Some(Side::Server(daemon)) => Some(daemon),
+        None => None,
+    };
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
-    // May block for long; until it is done a signal simply ends the process.
-    let runtime =
-        tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, descriptors_max))
+    let single = match activation.take_client() {
+        Some(client) => Some(Single::connected(client)),
+        None if plan.single => Some(Single::on_standard_streams()?),
+        None => None,
+    };
+    let runtime = runtime().map_err(|cause| crew::no_runtime(&cause))?;
+    runtime.block_on(serve(plan, Entrance { activation, single, daemon, descriptors_max }))
 }
 
-async fn serve(plan: &Plan, descriptors_max: u64) -> Result<u8, Error> {
+fn runtime() -> io::Result<tokio_uring::Runtime> {
+    // A runtime panics where descriptors are missing for what watches signals, instead of saying so.
+    (0..RUNTIME_PAIRS).map(|_| UnixStream::pair()).collect::<io::Result<Vec<_>>>()?;
+    tokio_uring::Runtime::new(&tokio_uring::builder())
+}
+
+async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
+    let Entrance { activation, mut single, daemon, descriptors_max } = entrance;
     let mut signals = Signals::watch(plan.reload.is_some())?;
     let mut service = tokio::select! {
         service = Service::start(plan) => service?,
@@ -141,50 +95,84 @@ async fn serve(plan: &Plan, descriptors_max: u64) -> Result<u8, Error> {
             return Ok(0);
         }
     };
-    let mut listeners = Listeners::open(&plan.listen[0])?;
+    let mut places = Places::open(&plan.listen, activation)?;
+    let manager = Manager::from_environment();
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
-    let mut captive = plan
-        .run
-        .as_deref()
-        .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name));
-    announce(plan, &service, &listeners)?;
+    let command =
+        |run: &String| Some(captive::command(run, places.addresses().next()?, &plan.exports[0].offer.name));
+    let mut captive = plan.run.as_ref().and_then(command);
+    let status = announce(plan, &service, &places)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     service.watch_devices()?;
-    let acceptors = Acceptors::start(listeners.take_sockets(), &service.crew, descriptors_max)?;
+    let balance = service.crew.balance();
+    let door = Door { balance: balance.clone(), limits: plan.limits, descriptors_max };
+    places.accept(&door)?;
+    if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
+        balance.hand_over(socket);
+    }
+    daemon.map(Daemon::ready).transpose()?;
+    manager.ready(&status);
     let reason = loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             status = captive::end(&mut captive) => break stop::Reason::CaptiveEnded(status),
             failure = service.crew.failure() => break stop::Reason::Failed(failure),
+            () = balance.all_over(), if single.is_some() => break stop::Reason::ClientLeft,
         };
         if !signal.asks_for_reload() {
             break stop::Reason::Signal(signal);
         }
+        manager.reloading();
         tokio::select! {
-            () = reload::reload(plan, &mut service) => {}
+            () = reload::reload(plan, &mut service, &mut places, &door) => {}
             signal = signals.end() => break stop::Reason::Signal(signal),
         }
+        manager.ready(&status_of(&service, &places));
     };
-    // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
-    drop(listeners);
-    acceptors.stop().await;
-    let code = tokio::select! {
-        code = stop::stop(reason, &mut service, &mut captive) => code,
-        signal = signals.end() => {
-            tracing::warn!("{signal} while ending: ending at once");
-            if let Some(captive) = &mut captive {
-                captive.send_signal(libc::SIGTERM);
-            }
-            signal.exit_code()
-        }
-    };
+    if let stop::Reason::Signal(signal) = &reason
+        && !plan.is_quiet()
+    {
+        tracing::info!("{signal}: answering what is in flight, then ending");
+    }
+    manager.stopping();
+    places.close().await;
+    let code = end(reason, service, captive, single, &mut signals).await;
     drop(pidfile);
     copies::log();
     Ok(code)
 }
 
-/// Tells what was asked for on standard output, and where the server is in the log.
-fn announce(plan: &Plan, service: &Service, listeners: &Listeners) -> Result<(), Error> {
+/// Ends everything, in order if nobody insists. Returns the exit code.
+async fn end(
+    reason: stop::Reason,
+    mut service: Service,
+    mut captive: Option<Captive>,
+    single: Option<Single>,
+    signals: &mut Signals,
+) -> u8 {
+    let asked = matches!(reason, stop::Reason::Signal(_));
+    let in_order = async {
+        let code = stop::stop(reason, &mut service, &mut captive).await;
+        if let Some(single) = single {
+            single.delivered().await;
+        }
+        code
+    };
+    let code = tokio::select! {
+        code = in_order => Ok(code),
+        signal = signals.insistent(asked) => Err(signal),
+    };
+    code.unwrap_or_else(|signal| {
+        tracing::warn!("{signal} while ending: ending at once");
+        if let Some(captive) = &mut captive {
+            captive.send_signal(libc::SIGTERM);
+        }
+        signal.exit_code()
+    })
+}
+
+/// Tells what was asked for on standard output, and where the server is in the log and in words.
+fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, Error> {
     let mut text = String::new();
     for Served { plan, device, .. } in service.exports() {
         for name in &plan.gets {
@@ -192,30 +180,48 @@ fn announce(plan: &Plan, service: &Service, listeners: &Listeners) -> Result<(),
             text.push_str(&format!("{name}={value}\n"));
         }
     }
-    let uri = |served: &Served| listeners.address().uri(&served.plan.offer.name);
     if plan.print_uri {
-        service.exports().iter().for_each(|served| text.push_str(&format!("{}\n", uri(served))));
+        service.exports().iter().flat_map(|served| uris(served, places)).for_each(|uri| {
+            text.push_str(&uri);
+            text.push('\n');
+        });
     }
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
     for served in service.exports() {
-        let Served { plan: export, device, .. } = served;
-        let limits = device.limits();
-        let read_only = if limits.read_only || export.offer.read_only { ", read-only" } else { "" };
-        let (driver, bytes) = (export.device.driver.name(), limits.capacity_bytes);
-        let text = format!(
-            "serving {driver} ({bytes} bytes{read_only}) as {} on {}",
-            uri(served),
-            listeners.place()
-        );
-        // A captive command knows, and its output should stay its own.
-        if plan.run.is_some() {
+        let text = description(served, places);
+        if plan.is_quiet() {
             tracing::debug!("{text}");
         } else {
             tracing::info!("{text}");
         }
     }
-    Ok(())
+    Ok(status_of(service, places))
+}
+
+/// What is served and where, in one line.
+fn status_of(service: &Service, places: &Places) -> String {
+    match service.exports() {
+        [only] => description(only, places),
+        many => format!("serving {} exports on {}", many.len(), places.names()),
+    }
+}
+
+/// An export and where clients find it.
+fn description(served: &Served, places: &Places) -> String {
+    let Served { plan, device, .. } = served;
+    let limits = device.limits();
+    let read_only = if limits.read_only || plan.offer.read_only { ", read-only" } else { "" };
+    let (driver, bytes) = (plan.device.driver.name(), limits.capacity_bytes);
+    let place = match uris(served, places).as_slice() {
+        [] => "to one client".into(),
+        uris => format!("as {} on {}", uris.join(" and "), places.names()),
+    };
+    format!("serving {driver} ({bytes} bytes{read_only}) {place}")
+}
+
+fn uris(served: &Served, places: &Places) -> Vec<String> {
+    places.addresses().map(|address| address.uri(&served.plan.offer.name)).collect()
 }

@@ -1,11 +1,12 @@
 //! What SIGHUP does where there is a configuration file.
 
 use super::Plan;
+use super::places::{Door, Places};
 use super::service::{Changes, Service};
 
-/// Reads the file again and puts its exports into service. A file that is wrong, or names a device that cannot be
-/// opened, changes nothing.
-pub(super) async fn reload(plan: &Plan, service: &mut Service) {
+/// Reads the file again and puts its exports and places into service. A file that is wrong changes nothing; one that
+/// names a device that cannot be opened changes no export.
+pub(super) async fn reload(plan: &Plan, service: &mut Service, places: &mut Places, door: &Door) {
     let Some(reload) = &plan.reload else { return };
     let next = match (reload.0)() {
         Ok(next) => next,
@@ -16,10 +17,10 @@ pub(super) async fn reload(plan: &Plan, service: &mut Service) {
         }
     };
     for (what, changed) in [
-        ("where to listen", next.listen != plan.listen),
         ("the number of workers", next.workers != plan.workers),
         ("the time of polling", next.poll != plan.poll),
         ("the pid file", next.pidfile != plan.pidfile),
+        ("what clients are held to", next.limits != plan.limits),
     ] {
         if changed {
             tracing::warn!(
@@ -32,6 +33,9 @@ pub(super) async fn reload(plan: &Plan, service: &mut Service) {
             "the configuration is reloaded: {added} exports added, {removed} removed, {changed} changed, {} in service",
             service.exports().len()
         ),
-        Err(error) => tracing::error!("{error}: the server goes on as before"),
+        Err(error) => return tracing::error!("{error}: the server goes on as before"),
+    }
+    if let Err(error) = places.change(&next.listen, door).await {
+        tracing::error!("{error}: it listens where it did before");
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Changes {
 pub(super) struct Service {
     pub(super) crew: Crew,
     catalogue: Arc<Catalogue>,
+    /// Clients may have several connections.
+    multi_conn: bool,
     exports: Vec<Served>,
     /// Exports on their way out of service.
     leaving: Vec<JoinHandle<bool>>,
@@ -54,10 +56,11 @@ impl Service {
         // A worker without a queue could only hand its clients over, unless a disk comes that has one for it.
         let queues = devices.iter().map(|device| device.queues()).max().unwrap_or(1);
         let workers = if plan.reload.is_some() { plan.workers } else { plan.workers.min(queues).max(1) };
-        let crew = Crew::start(workers, plan.poll, &catalogue).await?;
+        let crew = Crew::start(workers, plan, &catalogue).await?;
         let mut service = Service {
             crew,
             catalogue,
+            multi_conn: !plan.is_for_one(),
             exports: Vec::new(),
             leaving: Vec::new(),
             next_disk: 0,
@@ -83,7 +86,7 @@ impl Service {
         let disk = Arc::new(DiskShared::new(device.clone(), self.next_disk, owners));
         self.next_disk += 1;
         retire::open(&disk).await?;
-        let export = Arc::new(Export { offer: plan.offer.clone(), disk });
+        let export = Arc::new(Export { offer: plan.offer.clone(), multi_conn: self.multi_conn, disk });
         Ok(Served { plan, device, export, events: None })
     }
 
@@ -213,7 +216,8 @@ impl Served {
                 mailbox.post(Message::DrainDisk { disk: disk.index() });
             }
         }
-        let export = Arc::new(Export { offer: plan.offer.clone(), disk });
+        let multi_conn = self.export.multi_conn;
+        let export = Arc::new(Export { offer: plan.offer.clone(), multi_conn, disk });
         Served { plan, export, ..self }
     }
 }

@@ -70,6 +70,16 @@ impl Signals {
         Ok(Signals { streams, missed: None })
     }
 
+    /// The one that does not want to wait for an end in order: the next one, or the one after that if nobody has asked
+    /// for the end yet.
+    pub(super) async fn insistent(&mut self, asked: bool) -> Signal {
+        if !asked {
+            let signal = self.next().await;
+            tracing::info!("{signal}: the end has begun already");
+        }
+        self.next().await
+    }
+
     /// The next one.
     pub(super) async fn next(&mut self) -> Signal {
         match self.missed.take() {

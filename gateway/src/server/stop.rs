@@ -26,6 +26,8 @@ const CAPTIVE_TERM: Duration = Duration::from_secs(10);
 pub(super) enum Reason {
     Signal(Signal),
     CaptiveEnded(io::Result<ExitStatus>),
+    /// The only client.
+    ClientLeft,
     /// A worker is gone.
     Failed(String),
 }
@@ -34,12 +36,12 @@ pub(super) enum Reason {
 pub(super) async fn stop(reason: Reason, service: &mut Service, captive: &mut Option<Captive>) -> u8 {
     let mut code = match &reason {
         Reason::Signal(signal) => {
-            tracing::info!("{signal}: answering what is in flight, then ending");
             if let Some(captive) = captive.as_mut().filter(|_| !signal.is_from_terminal()) {
                 captive.send_signal(libc::SIGTERM);
             }
             0
         }
+        Reason::ClientLeft => 0,
         Reason::CaptiveEnded(Ok(status)) => captive::exit_code(*status),
         Reason::CaptiveEnded(Err(cause)) => {
             tracing::error!("cannot wait for the command of --run: {cause}");

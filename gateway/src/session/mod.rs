@@ -9,6 +9,7 @@ pub(crate) mod output;
 mod payload;
 mod reply;
 mod requests;
+mod rest;
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,7 @@ use crate::slab::Key;
 use input::{Input, ReceiveBuffer, Received};
 use output::{Flushed, Output};
 use requests::PendingStatus;
+pub(crate) use rest::Rest;
 
 /// Operations of one session under way at a time; a client that sends more waits on its socket.
 const OPERATIONS_MAX: u32 = 256;
@@ -121,6 +123,8 @@ pub(crate) struct Session {
     pub(crate) is_queued: bool,
     /// It is in the worker's list of sessions that were busy a moment ago.
     pub(crate) is_hot: bool,
+    /// How long the client has done nothing, as far as the worker has looked.
+    pub(crate) rest: Rest,
 }
 
 impl Session {
@@ -156,6 +160,7 @@ impl Session {
             waits_writable: false,
             is_queued: false,
             is_hot: false,
+            rest: Rest::default(),
         }
     }
 
@@ -196,6 +201,9 @@ impl Session {
                 Turn::Closed
             }
         };
+        if self.has_worked() {
+            self.rest.is_broken = true;
+        }
         if turn == Turn::Closed {
             buffer.consume(buffer.filled().len());
         } else {
@@ -266,7 +274,8 @@ impl Session {
         self.draining && self.is_answered()
     }
 
-    fn is_answered(&self) -> bool {
+    /// Whether the client waits for nothing.
+    pub(crate) fn is_answered(&self) -> bool {
         self.operations == 0 && self.output.is_empty() && self.deferred.is_empty()
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use drivers::Error;
 use nbd::Transmission;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::LastFlush;
 use super::wake::Wake;
@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Session { stream: Stream, transmission: Box<Transmission>, export: Arc<Export>, received: Vec<u8> },
     /// About a disk, from another worker.
     Disk { disk: usize, message: DiskMessage },
+    /// Descriptors are short; end the older ones of the handshakes.
+    MakeRoom,
     /// Open a queue of a disk.
     OpenDisk { shared: Arc<DiskShared>, queue: usize, opened: oneshot::Sender<Result<(), Error>> },
     /// Answer what the clients of a disk have in flight and close their sessions. Others may come.
@@ -48,6 +50,8 @@ pub(crate) struct Mailbox {
     wake: Wake,
     /// Connections that were given to the worker and are not over.
     connections: AtomicUsize,
+    /// One of them ended.
+    over: Notify,
 }
 
 impl Mailbox {
@@ -57,6 +61,7 @@ impl Mailbox {
             any: AtomicBool::new(false),
             wake: Wake::new()?,
             connections: AtomicUsize::new(0),
+            over: Notify::new(),
         })
     }
 
@@ -100,5 +105,13 @@ impl Mailbox {
     /// A connection is over.
     pub(crate) fn connection_over(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.over.notify_one();
+    }
+
+    /// Waits until the worker has no connection.
+    pub(crate) async fn all_over(&self) {
+        while self.connections() > 0 {
+            self.over.notified().await;
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod disks;
 mod ending;
+mod idle;
 pub(crate) mod mailbox;
 pub(crate) mod ring;
 mod spin;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use crate::disk::Disk;
 use crate::exports::{Catalogue, Export};
 use crate::handshake;
+use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Session, Turn};
@@ -32,6 +34,7 @@ use crate::slab::{Key, Slab};
 use disks::Disks;
 use ending::Ending;
 pub(crate) use ending::LastFlush;
+pub(crate) use idle::Idle;
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
@@ -77,7 +80,8 @@ pub(crate) struct Worker {
     is_draining: bool,
     /// Nobody needs this worker any more.
     is_over: bool,
-    handshakes: handshake::Counter,
+    handshakes: Handshakes,
+    idle: Idle,
 }
 
 /// Runs the worker until it has been drained.
@@ -110,10 +114,10 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
             worker.disks.activate_those_with_news();
             continue;
         }
-        match worker.disks.any_active(|disk| disk.is_waiting()) {
+        match worker.patience() {
             // When the time is over the next turn looks.
-            true => timeout(LOOK_AGAIN, bells.any()).await.unwrap_or(Ok(()))?,
-            false => bells.any().await?,
+            Some(patience) => timeout(patience, bells.any()).await.unwrap_or(Ok(()))?,
+            None => bells.any().await?,
         }
         worker.disks.activate_those_with_news();
         yielded = Instant::now();
@@ -127,6 +131,8 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         exports: Arc<Catalogue>,
         spin_budget: Duration,
+        handshakes: Handshakes,
+        idle: Idle,
     ) -> io::Result<Worker> {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
@@ -143,7 +149,8 @@ impl Worker {
             finished: Vec::new(),
             is_draining: false,
             is_over: false,
-            handshakes: handshake::Counter::default(),
+            handshakes,
+            idle,
             mailbox,
             exports,
         })
@@ -157,9 +164,17 @@ impl Worker {
         Bells::new(std::iter::once(self.mailbox.wake().as_fd()).chain(disks))
     }
 
+    /// How long it may sleep at most.
+    fn patience(&mut self) -> Option<Duration> {
+        let device = self.disks.any_active(|disk| disk.is_waiting()).then_some(LOOK_AGAIN);
+        let clients = self.idle.next_look(!self.sessions.is_empty());
+        device.into_iter().chain(clients).min()
+    }
+
     /// Does what there is to do. Returns whether there was anything.
     fn turn(&mut self, now: Instant) -> io::Result<bool> {
         let mut busy = false;
+        self.close_idle(now);
         for message in self.mailbox.take() {
             self.receive(message);
             busy = true;
@@ -202,6 +217,7 @@ impl Worker {
                     self.disks.activate(disk);
                 }
             }
+            Message::MakeRoom => self.handshakes.make_room(),
             Message::OpenDisk { shared, queue, opened } => {
                 let result = Disk::open(shared, queue).map(|disk| self.disks.insert(disk));
                 self.has_other_disks = true;
@@ -225,6 +241,10 @@ impl Worker {
             }
             Message::End => self.is_over = true,
         }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.sessions.entries().map(|(key, _)| key).collect()
     }
 
     fn sessions_of(&self, disk: usize) -> Vec<Key> {

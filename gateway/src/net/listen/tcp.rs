@@ -8,7 +8,7 @@ use drivers::Error;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::super::address::Address;
-use super::BACKLOG;
+use super::{BACKLOG, Bound};
 
 /// How often a free port is asked for when the one given is taken on another address.
 const FREE_PORT_TRIES: usize = 16;
@@ -19,13 +19,6 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Questions without an answer that end the connection.
 const KEEPALIVE_RETRIES: u32 = 4;
-
-/// Sockets of one port.
-pub(super) struct Bound {
-    pub(super) sockets: Vec<Socket>,
-    pub(super) address: Address,
-    pub(super) place: String,
-}
 
 /// Listens on `port` of every address of every host.
 ///
@@ -50,8 +43,8 @@ pub(super) fn open(hosts: &[String], port: u16) -> Result<Bound, Error> {
         }
         [host, ..] => host.clone(),
     };
-    let place = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-    Ok(Bound { sockets, address: Address::Tcp { host, port }, place: format!("TCP {place}") })
+    let name = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    Ok(Bound { sockets, addresses: vec![Address::Tcp { host, port }], name: format!("TCP {name}") })
 }
 
 /// The addresses of all hosts, each once.
@@ -165,7 +158,7 @@ mod tests {
     fn message(hosts: &[&str], port: u16) -> String {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         match open(&hosts, port) {
-            Ok(bound) => panic!("it listens on {}", bound.place),
+            Ok(bound) => panic!("it listens on {}", bound.name),
             Err(error) => error.to_string(),
         }
     }
@@ -175,15 +168,15 @@ mod tests {
         let bound = open(&[], 0).unwrap();
         let ports: Vec<u16> = bound.sockets.iter().map(|s| local_address(s).unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
-        assert_eq!(bound.address, Address::Tcp { host: "localhost".into(), port: ports[0] });
-        assert!(bound.place.contains(&format!("127.0.0.1:{}", ports[0])), "{}", bound.place);
+        assert_eq!(bound.addresses[0], Address::Tcp { host: "localhost".into(), port: ports[0] });
+        assert!(bound.name.contains(&format!("127.0.0.1:{}", ports[0])), "{}", bound.name);
     }
 
     #[test]
     fn an_address_given_twice_is_taken_once() {
         let bound = open(&["127.0.0.1".into(), "127.0.0.1".into()], 0).unwrap();
         assert_eq!(bound.sockets.len(), 1);
-        assert!(bound.address.uri("").starts_with("nbd://127.0.0.1:"));
+        assert!(bound.addresses[0].uri("").starts_with("nbd://127.0.0.1:"));
     }
 
     #[test]
@@ -204,6 +197,6 @@ mod tests {
     #[test]
     fn all_addresses_are_called_localhost_in_the_uri() {
         let bound = open(&["0.0.0.0".into()], 0).unwrap();
-        assert!(bound.address.uri("").starts_with("nbd://localhost:"));
+        assert!(bound.addresses[0].uri("").starts_with("nbd://localhost:"));
     }
 }

@@ -1,0 +1,27 @@
+# Clients come over vsock: on a port of their own choice and a free one, beside other places, with much data.
+#
+# devices: none
+# limit: 60
+# beside: yes
+. /guest/lib.sh
+
+random_file data 24
+gateway_start both --vsock=10901 memory 64M
+expect "a client finds the server by its port" [ "$(nbdinfo --size nbd+vsock://1:10901)" = 67108864 ]
+expect "a copy goes there" nbdcopy --flush data nbd+vsock://1:10901
+expect "a copy comes back by the socket beside it" nbdcopy "$(uri both)" back
+expect "both are one disk" cmp -n $((24 << 20)) data back
+expect "a copy comes back" nbdcopy nbd+vsock://1:10901 back
+expect "it is the same" cmp -n $((24 << 20)) data back
+gateway_stop both
+
+# Payload memory so short that writes take only as much of it as has arrived.
+gateway_start short --vsock=10902 --memory 1M memory 64M
+expect "copies go on when memory is short" nbdcopy --connections=16 --requests=64 --flush data nbd+vsock://1:10902
+expect "and come back" nbdcopy --connections=16 --requests=64 nbd+vsock://1:10902 back
+expect "they are the same" cmp -n $((24 << 20)) data back
+gateway_stop short
+
+expect "the URI of a free port works" gateway --vsock=0 memory 64M --run 'nbdinfo "$uri"'
+expect "the port of -p is that of --vsock" gateway --vsock -p 10903 memory 64M \
+    --run 'test "$uri" = nbd+vsock://1:10903 && nbdinfo "$uri"'
