@@ -7,6 +7,7 @@ use nbd::server::{Exports, ListAnswer, Listed};
 use nbd::{BlockSizes, ExportFacts, TransmissionFlags};
 
 use crate::disk::DiskShared;
+use crate::tls;
 
 /// Longest payload of a write that is announced; longer ones are refused.
 const MAXIMUM_PAYLOAD_BYTES: u32 = 32 << 20;
@@ -25,11 +26,17 @@ pub(crate) struct Export {
 /// The exports of this server. The first one is the default.
 pub(crate) struct ExportTable {
     exports: Vec<Export>,
+    tls: tls::Context,
 }
 
 impl ExportTable {
-    pub(crate) fn new(exports: Vec<Export>) -> ExportTable {
-        ExportTable { exports }
+    pub(crate) fn new(exports: Vec<Export>, tls: tls::Context) -> ExportTable {
+        ExportTable { exports, tls }
+    }
+
+    /// How connections to them are encrypted.
+    pub(crate) fn tls(&self) -> &tls::Context {
+        &self.tls
     }
 
     /// Which disk the export of this name is.

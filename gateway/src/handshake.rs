@@ -18,9 +18,11 @@ use tokio_uring::net::UnixStream;
 
 use crate::exports::ExportTable;
 use crate::net::complaint::complain;
+use crate::net::gather::Gather;
 use crate::net::peer;
 use crate::net::stream::Stream;
-use crate::sys;
+use crate::sys::{self, Readiness};
+use crate::tls::{self, PeerIdentity, Secured};
 use crate::worker::mailbox::{Mailbox, Message};
 
 /// How long a client may take for the whole handshake, at one byte at a time if it likes.
@@ -66,10 +68,12 @@ impl Drop for Entered {
 
 /// How a handshake ended.
 enum End {
-    /// With an open export; the bytes came after it.
-    Open(Box<Transmission>, Vec<u8>),
+    /// With an open export; the bytes came after it. The stream is there if it is encrypted.
+    Open(Box<Transmission>, Vec<u8>, Option<Stream>),
     /// Without.
     Closed(CloseReason),
+    /// There is no encryption.
+    Uncovered(tls::Failure),
     /// The client vanished, or the system said no.
     Failed(io::Error),
     /// The client took too long.
@@ -108,17 +112,19 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
     };
     let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
-        End::Open(transmission, received) => {
-            tracing::debug!("{} opened export {:?}", peer(), transmission.export.name);
-            // The stream cannot be turned into a descriptor again, but no operation of it is under way.
-            match sys::descriptor_of(&stream).try_clone_to_owned() {
-                Ok(client) => {
-                    return Ok(Message::Session { stream: Stream::new(client), transmission, received });
-                }
+        End::Open(transmission, received, covered) => {
+            // The runtime's stream cannot be turned into a descriptor again, but no operation of it is under way.
+            let client = match covered {
+                Some(client) => Ok(client),
+                None => sys::descriptor_of(&stream).try_clone_to_owned().map(Stream::new),
+            };
+            match client {
+                Ok(stream) => return Ok(Message::Session { stream, transmission, received }),
                 Err(cause) => complain(format_args!("cannot serve {}: {cause}", peer())),
             }
         }
         End::Closed(reason) => tracing::debug!("{}: {reason}", peer()),
+        End::Uncovered(failure) => complain(format_args!("TLS with {} failed: {failure}", peer())),
         // Whoever only looks whether somebody listens does this too.
         End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer()),
         End::TimedOut => complain(format_args!(
@@ -136,25 +142,37 @@ async fn run(socket: OwnedFd, exports: &ExportTable, entered: &Entered) -> Resul
 
 /// Talks until an export is open, or the client changed its mind or was sent away.
 async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
-    let mut handshake = Handshake::new(Policy::default());
+    let policy = Policy { tls: exports.tls().mode(), ..Policy::default() };
+    let mut handshake = Handshake::new(policy);
+    let mut channel = Channel::Clear(stream);
     let mut out = handshake.greeting().to_vec();
     let mut buffer = vec![0; RECEIVE_BYTES];
     let mut received = Vec::new();
     let mut state = State::NeedMore;
     loop {
         if !out.is_empty() {
-            let (result, returned) = stream.write_all(out).await;
-            result?;
-            out = returned;
+            out = channel.send(out).await?;
             out.clear();
         }
         match state {
-            State::Transmission(transmission) => return Ok(End::Open(transmission, received)),
-            State::Close(reason) => return Ok(End::Closed(reason)),
-            State::StartTls => return Ok(End::Closed(CloseReason::Refused("there is no encryption"))),
+            State::Transmission(transmission) => {
+                tracing::debug!("{} opens export {:?}", channel.peer(), transmission.export.name);
+                return Ok(End::Open(transmission, received, channel.into_covered()));
+            }
+            State::Close(reason) => {
+                channel.close();
+                return Ok(End::Closed(reason));
+            }
+            State::StartTls => {
+                match start_tls(stream, exports).await {
+                    Ok(covered) => channel = covered,
+                    Err(failure) => return Ok(End::Uncovered(failure)),
+                }
+                handshake.tls_established();
+            }
             State::NeedMore => {}
         }
-        let (result, returned) = stream.read(buffer).await;
+        let (result, returned) = channel.receive(buffer).await;
         buffer = returned;
         let got = result?;
         if got == 0 {
@@ -163,5 +181,88 @@ async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
         let advance = handshake.advance(&buffer[..got], exports, &mut out);
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;
+    }
+}
+
+/// Does the handshake of TLS. No operation of the runtime's stream is under way, and none comes later.
+async fn start_tls<'a>(stream: &'a UnixStream, exports: &ExportTable) -> Result<Channel<'a>, tls::Failure> {
+    let socket = sys::descriptor_of(stream);
+    let readiness = sys::watch_stream(socket)?;
+    let secured = tls::accept(socket.try_clone_to_owned()?, &readiness, exports.tls()).await?;
+    let Secured { stream, identity } = secured;
+    Ok(Channel::Covered { stream, readiness, identity })
+}
+
+/// How bytes travel, before and after STARTTLS.
+enum Channel<'a> {
+    Clear(&'a UnixStream),
+    Covered { stream: Stream, readiness: Readiness<'a>, identity: PeerIdentity },
+}
+
+impl Channel<'_> {
+    /// Sends everything, and gives the memory back.
+    async fn send(&mut self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let (stream, readiness) = match self {
+            Channel::Clear(stream) => {
+                let (result, bytes) = stream.write_all(bytes).await;
+                return result.map(|()| bytes);
+            }
+            Channel::Covered { stream, readiness, .. } => (stream, readiness),
+        };
+        let mut sent = 0;
+        while sent < bytes.len() || stream.has_unsent() {
+            let mut gather = Gather::new();
+            gather.push(&bytes[sent..]);
+            match stream.send(&gather) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Receives what there is, and gives the memory back. 0 is the end of the stream.
+    async fn receive(&mut self, mut into: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let (stream, readiness) = match self {
+            Channel::Clear(stream) => return stream.read(into).await,
+            Channel::Covered { stream, readiness, .. } => (stream, readiness),
+        };
+        let result = loop {
+            match stream.receive(&mut into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = readiness.readable().await {
+                        break Err(error);
+                    }
+                }
+                result => break result,
+            }
+        };
+        (result, into)
+    }
+
+    /// The other end in words.
+    fn peer(&self) -> String {
+        match self {
+            Channel::Clear(stream) => peer::name(&sys::descriptor_of(stream)),
+            Channel::Covered { stream, identity, .. } => format!("{} ({identity})", peer::name(stream)),
+        }
+    }
+
+    /// Says goodbye where there is a word for it.
+    fn close(&mut self) {
+        if let Channel::Covered { stream, .. } = self {
+            stream.shutdown();
+        }
+    }
+
+    /// The stream, if it is encrypted.
+    fn into_covered(self) -> Option<Stream> {
+        match self {
+            Channel::Clear(_) => None,
+            Channel::Covered { stream, .. } => Some(stream),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! | `cli` | what the user typed, and what it means |
 //! | `server` | start, service and end of the process: the control thread |
 //! | `net` | sockets: listening, addresses, bytes |
+//! | `tls` | encryption, and who clients are |
 //! | `handshake`, `exports` | clients before their session |
 //! | `worker` | a thread with its share of the sessions |
 //! | `session` | one client: requests in, replies out |
@@ -25,6 +26,7 @@ mod server;
 mod session;
 mod slab;
 mod sys;
+mod tls;
 mod worker;
 
 use std::process::ExitCode;

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use drivers::Value;
 use drivers::property::Kind;
 
+use super::tls::Tls;
+
 /// Smallest payload memory: two blocks of the largest part for one worker.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
@@ -28,7 +30,8 @@ pub(super) const WORKERS_MAX: u16 = 1024;
     override_usage = "gateway [OPTIONS] DRIVER [PROPERTY=VALUE]...\n       \
                       gateway DRIVER --help\n       \
                       gateway info DRIVER [PROPERTY=VALUE]... [--json]\n       \
-                      gateway drivers [--json]",
+                      gateway drivers [--json]\n       \
+                      gateway pki DIR [--host NAME]... [--client NAME]...",
     after_help = EXAMPLES,
     max_term_width = 110,
 )]
@@ -95,6 +98,9 @@ pub(super) struct Serve {
     /// Refuse writes; also sets the property read-only
     #[arg(short, long, help_heading = "What clients see", alias = "read-only")]
     pub(super) readonly: bool,
+
+    #[command(flatten)]
+    pub(super) tls: Tls,
 
     /// Run a shell command that finds the server by $uri ($nbd $port $unixsocket $exportname), and end with it and
     /// its exit code; listens on a private Unix socket unless told otherwise
@@ -181,9 +187,28 @@ pub(super) enum Command {
         #[command(flatten)]
         tuning: Tuning,
     },
+    /// Make an authority, certificates and pre-shared keys for a server and its clients
+    #[command(after_help = PKI_EXAMPLES)]
+    Pki(Pki),
     /// Explain a driver, or the program
     #[command(hide = true)]
     Help { word: Option<String> },
+}
+
+/// What is to be made.
+#[derive(Debug, Args)]
+pub(super) struct Pki {
+    /// Folder to make; nothing in it is replaced
+    pub(super) dir: PathBuf,
+    /// Name or address that clients have for the server, besides localhost and this machine's name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Vec<String>,
+    /// Client that gets a certificate and a key [default: the name of the user] (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(super) client: Vec<String>,
+    /// How long the certificates are valid
+    #[arg(long, value_name = "NUMBER", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(super) days: u32,
 }
 
 /// A size as properties have them.
@@ -216,6 +241,12 @@ Examples:
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
 flushed. A second one ends it at once. Exit codes: 0 success, 1 failure, 2 wrong
 usage; with --run that of the command.";
+
+const PKI_EXAMPLES: &str = "\
+Examples:
+  gateway pki /etc/gateway/pki --host storage.example.com --client alice --client bob
+  gateway --tls-certificates /etc/gateway/pki --tls-verify-peer io_uring /dev/sdb
+  gateway --tls-psk /etc/gateway/pki/keys.psk io_uring /dev/sdb";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

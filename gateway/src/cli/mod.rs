@@ -7,6 +7,7 @@ mod help;
 mod info;
 mod log;
 mod plan;
+mod tls;
 mod words;
 
 use std::io::{self, Write as _};
@@ -16,6 +17,7 @@ use clap::{CommandFactory as _, Parser as _};
 use drivers::{Error, ErrorKind};
 
 use crate::server::{self, Device};
+use crate::tls::pki;
 use args::{Arguments, Command};
 use words::Words;
 
@@ -57,6 +59,15 @@ fn run(arguments: Arguments) -> Result<u8, Error> {
             }
             print(&info::text(&Device { driver, settings, options: plan::start_options(&tuning) }, json)?)
         }
+        Some(Command::Pki(wanted)) => {
+            let wanted = pki::Wanted {
+                folder: wanted.dir,
+                hosts: wanted.host,
+                clients: wanted.client,
+                days: wanted.days,
+            };
+            print(&pki::make(wanted)?)
+        }
         None => server::run(&plan::plan(&arguments.words, arguments.serve)?),
     }
 }
@@ -66,6 +77,7 @@ fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
     let words = match &arguments.command {
         Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help("info")),
         Some(Command::Drivers { .. }) => return Ok(subcommand_help("drivers")),
+        Some(Command::Pki(_)) => return Ok(subcommand_help("pki")),
         Some(Command::Help { .. }) => return help_about(None),
         Some(Command::Info { words, .. }) => words,
         None => &arguments.words,

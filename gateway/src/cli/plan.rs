@@ -24,6 +24,7 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
         check_string("description", description)?;
     }
     let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
+    let tls = options.tls.settings()?;
     let start = start_options(&options.tuning);
     Ok(Plan {
         workers: start.workers,
@@ -41,6 +42,7 @@ pub(super) fn plan(words: &[String], options: Serve) -> Result<Plan, Error> {
         print_uri: options.print_uri,
         run: options.run,
         poll: Duration::from_micros(options.poll.into()),
+        tls,
     })
 }
 
@@ -61,7 +63,7 @@ fn listen(options: &Serve) -> Result<Listen, Error> {
 }
 
 /// Paths mean what they mean in the folder where the program was started.
-fn absolute(option: &str, path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn absolute(option: &str, path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|cause| {
         Error::usage(format!("option --{option} cannot be '{}': {cause}", path.display())).hint("give a path")
     })

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use nbd::uri::{Transport, UnixSocket, Uri};
+use nbd::server::TlsMode;
+use nbd::uri::{Transport, UnixSocket, Uri, UriTls};
+
+use crate::tls;
 
 /// Where clients find this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +18,21 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// The URI of an export.
-    pub(crate) fn uri(&self, export: &str) -> String {
+    /// The URI of an export. Where encryption is a must it says how, as nbdkit's does.
+    pub(crate) fn uri(&self, export: &str, tls: &tls::Settings) -> String {
         let transport = match self {
             Address::Tcp { host, port } => Transport::Tcp { host: host.clone(), port: *port },
             Address::Unix(path) => Transport::Unix(UnixSocket::Path(path.clone())),
         };
-        Uri::new(transport, export).to_string()
+        let mut uri = Uri::new(transport, export);
+        if tls.mode == TlsMode::Require {
+            uri.tls = UriTls::Required;
+            uri.tls_parameters.certificates = tls.certificates.clone();
+            if tls.certificates.is_none() {
+                uri.tls_parameters.psk_file = tls.psk.clone();
+            }
+        }
+        uri.to_string()
     }
 
     /// The address as it was written before there were URIs: as guestfish(1) wants it if it is for a guestfish, and as
@@ -41,18 +52,35 @@ impl Address {
         text
     }
 
-    /// The variables that a captive command gets. All are always set, so that none is inherited from elsewhere.
-    pub(crate) fn variables(&self, export: &str, command: &str) -> [(&'static str, OsString); 5] {
+    /// The variables that a captive command gets, with the names that nbdkit has for them. All are always set, so that
+    /// none is inherited from elsewhere.
+    pub(crate) fn variables(
+        &self,
+        export: &str,
+        command: &str,
+        tls: &tls::Settings,
+    ) -> [(&'static str, OsString); 8] {
         let (port, path) = match self {
             Address::Tcp { port, .. } => (port.to_string().into(), OsString::new()),
             Address::Unix(path) => (OsString::new(), path.clone().into()),
         };
+        let uri: OsString = self.uri(export, tls).into();
+        let mode = match tls.mode {
+            TlsMode::Off => "0",
+            TlsMode::On => "1",
+            TlsMode::Require => "2",
+        };
+        let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default().into();
         [
-            ("uri", self.uri(export).into()),
-            ("nbd", self.old_style(command.contains("guestfish"))),
+            ("uri", uri.clone()),
+            // What was there before URIs cannot ask for encryption.
+            ("nbd", if mode == "2" { uri } else { self.old_style(command.contains("guestfish")) }),
             ("port", port),
             ("unixsocket", path),
             ("exportname", export.into()),
+            ("tls", mode.into()),
+            ("tls_certificates", file(&tls.certificates)),
+            ("tls_psk", file(&tls.psk)),
         ]
     }
 }
@@ -63,7 +91,7 @@ mod tests {
 
     fn values(address: &Address, export: &str, command: &str) -> Vec<String> {
         address
-            .variables(export, command)
+            .variables(export, command, &tls::Settings::OFF)
             .into_iter()
             .map(|(_, value)| value.into_string().unwrap())
             .collect()
@@ -79,7 +107,10 @@ mod tests {
                 "nbd:unix:/tmp/a b/socket",
                 "",
                 "/tmp/a b/socket",
-                "disk 1"
+                "disk 1",
+                "0",
+                "",
+                ""
             ]
         );
         assert_eq!(values(&address, "", "guestfish -a $nbd")[1], "nbd://?socket=/tmp/a b/socket");
@@ -90,9 +121,27 @@ mod tests {
         let address = Address::Tcp { host: "localhost".into(), port: 10809 };
         assert_eq!(
             values(&address, "", "qemu-img info $nbd"),
-            ["nbd://localhost:10809", "nbd:localhost:10809", "10809", "", ""]
+            ["nbd://localhost:10809", "nbd:localhost:10809", "10809", "", "", "0", "", ""]
         );
         let address = Address::Tcp { host: "::1".into(), port: 7 };
         assert_eq!(values(&address, "", "")[..2], ["nbd://[::1]:7", "nbd:[::1]:7"]);
+    }
+
+    #[test]
+    fn a_command_learns_how_encryption_is_done() {
+        let address = Address::Tcp { host: "localhost".into(), port: 10809 };
+        let settings = |mode| tls::Settings {
+            mode,
+            certificates: Some("/etc/pki".into()),
+            psk: Some("/keys".into()),
+            verify_peer: false,
+        };
+        let values =
+            |mode| address.variables("", "", &settings(mode)).map(|(_, value)| value.into_string().unwrap());
+        let uri = "nbds://localhost:10809?tls-certificates=/etc/pki";
+        assert_eq!(values(TlsMode::Require), [uri, uri, "10809", "", "", "2", "/etc/pki", "/keys"]);
+        assert_eq!(values(TlsMode::On)[..2], ["nbd://localhost:10809", "nbd:localhost:10809"]);
+        let keys = tls::Settings { certificates: None, ..settings(TlsMode::Require) };
+        assert_eq!(address.uri("", &keys), "nbds://localhost:10809?tls-psk-file=/keys");
     }
 }

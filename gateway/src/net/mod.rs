@@ -2,7 +2,9 @@
 
 pub(crate) mod address;
 pub(crate) mod complaint;
+pub(crate) mod gather;
 pub(crate) mod listen;
 pub(crate) mod peer;
+pub(crate) mod socket;
 pub(crate) mod stream;
 mod wide;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Plan;
 use crate::disk::{Disk, DiskShared};
 use crate::exports::{Export, ExportTable};
+use crate::tls;
 use crate::worker::mailbox::{Mailbox, Message};
 use crate::worker::{self, Ending, LastFlush, Worker};
 
@@ -45,7 +46,11 @@ impl Crew {
     ///
     /// # Errors
     /// A worker could not start.
-    pub(super) async fn start(plan: &Plan, device: &Arc<dyn Started>) -> Result<Crew, Error> {
+    pub(super) async fn start(
+        plan: &Plan,
+        device: &Arc<dyn Started>,
+        tls: tls::Context,
+    ) -> Result<Crew, Error> {
         let count = device.queues().clamp(1, plan.workers);
         let mailboxes: Vec<Arc<Mailbox>> = (0..count)
             .map(|_| Mailbox::new().map(Arc::new))
@@ -59,7 +64,7 @@ impl Crew {
             read_only: offer.read_only,
             disk: disk.clone(),
         };
-        let exports = Arc::new(ExportTable::new(vec![export]));
+        let exports = Arc::new(ExportTable::new(vec![export], tls));
         let (sender, reports) = mpsc::unbounded_channel();
         let mut crew = Crew {
             mailboxes: mailboxes.into(),

@@ -22,6 +22,7 @@ use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, System
 use crate::copies;
 use crate::net::listen::{Listen, Listeners};
 use crate::sys;
+use crate::tls;
 use accept::Acceptors;
 use captive::Captive;
 use crew::Crew;
@@ -79,6 +80,7 @@ pub(crate) struct Plan {
     pub(crate) run: Option<String>,
     /// How long an idle worker polls before it sleeps.
     pub(crate) poll: Duration,
+    pub(crate) tls: tls::Settings,
 }
 
 /// Serves until a signal, or until the captive command ends. Returns the exit code.
@@ -88,18 +90,24 @@ pub(crate) struct Plan {
 pub(crate) fn run(plan: &Plan) -> Result<u8, Error> {
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
+    let tls = tls::Context::load(&plan.tls)?;
     // May block for long; until it is done a signal simply ends the process.
     let device = plan.exports[0].device.start()?;
     let runtime =
         tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, device, descriptors_max))
+    runtime.block_on(serve(plan, device, tls, descriptors_max))
 }
 
-async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> Result<u8, Error> {
+async fn serve(
+    plan: &Plan,
+    device: Arc<dyn Started>,
+    tls: tls::Context,
+    descriptors_max: u64,
+) -> Result<u8, Error> {
     let mut signals = Signals::watch()?;
     let mut listeners = Listeners::open(&plan.listen[0])?;
     let mut crew = tokio::select! {
-        crew = Crew::start(plan, &device) => crew?,
+        crew = Crew::start(plan, &device, tls) => crew?,
         signal = signals.next() => {
             tracing::info!("{signal} before the start was complete");
             return Ok(0);
@@ -109,7 +117,7 @@ async fn serve(plan: &Plan, device: Arc<dyn Started>, descriptors_max: u64) -> R
     let mut captive = plan
         .run
         .as_deref()
-        .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name));
+        .map(|run| captive::command(run, listeners.address(), &plan.exports[0].offer.name, &plan.tls));
     announce(plan, &*device, &listeners)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     events::log(device.clone()).map_err(|cause| Error::system("watch the device", &cause))?;
@@ -146,7 +154,7 @@ fn announce(plan: &Plan, device: &dyn Started, listeners: &Listeners) -> Result<
         let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
         text.push_str(&format!("{name}={value}\n"));
     }
-    let uri = listeners.address().uri(&export.offer.name);
+    let uri = listeners.address().uri(&export.offer.name, &plan.tls);
     if plan.print_uri {
         text.push_str(&format!("{uri}\n"));
     }
