@@ -12,5 +12,6 @@ mod raw;
 mod reconnect;
 mod resources;
 mod startup;
+mod tls;
 mod vhost_user;
 mod workers;

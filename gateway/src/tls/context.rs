@@ -17,9 +17,10 @@ use super::{kernel, raw};
 /// pre-shared key can be used with.
 const CIPHERS_13: &str = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
 
-/// The ciphers of TLS 1.2: those whose keys are safe when a long-lived one gets known later.
-const CIPHERS_12: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE-PSK-AES128-GCM-SHA256:DHE-PSK-AES256-GCM-SHA384:\
-     ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-CHACHA20-POLY1305";
+/// The ciphers of TLS 1.2: those whose keys are safe when a long-lived one gets known later, in the same order.
+const CIPHERS_12: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:DHE-PSK-AES128-GCM-SHA256:\
+     ECDHE+CHACHA20:ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-CHACHA20-POLY1305:\
+     ECDHE+AESGCM:DHE-PSK-AES256-GCM-SHA384";
 
 /// Lets the kernel take over (openssl/ssl.h, `SSL_OP_ENABLE_KTLS`).
 const ENABLE_KTLS: SslOptions = SslOptions::from_bits_retain(1 << 3);
@@ -106,6 +107,8 @@ fn builder() -> Result<SslContextBuilder, ErrorStack> {
     }
     builder.set_num_tickets(0)?;
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // A pre-shared key counts as a session, which must belong to somebody when clients are verified.
+    builder.set_session_id_context(b"gateway")?;
     builder.set_mode(SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER);
     raw::choose_dh(&mut builder);
     Ok(builder)
