@@ -149,6 +149,8 @@ async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
     let mut buffer = vec![0; RECEIVE_BYTES];
     let mut received = Vec::new();
     let mut state = State::NeedMore;
+    // It has said nothing since it has seen who we are.
+    let mut may_distrust = false;
     loop {
         if !out.is_empty() {
             out = channel.send(out).await?;
@@ -169,15 +171,18 @@ async fn haggle(stream: &UnixStream, exports: &ExportTable) -> io::Result<End> {
                     Err(failure) => return Ok(End::Uncovered(failure)),
                 }
                 handshake.tls_established();
+                may_distrust = true;
             }
             State::NeedMore => {}
         }
         let (result, returned) = channel.receive(buffer).await;
         buffer = returned;
-        let got = result?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let got = match result {
+            Err(_) | Ok(0) if may_distrust => return Ok(End::Uncovered(tls::Failure::distrusted())),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            result => result?,
+        };
+        may_distrust = false;
         let advance = handshake.advance(&buffer[..got], exports, &mut out);
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;

@@ -18,6 +18,13 @@ use crate::sys::Readiness;
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 
+impl Failure {
+    /// The client left when it had seen who we are.
+    pub(crate) fn distrusted() -> Failure {
+        Failure(reason::LEFT.into())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

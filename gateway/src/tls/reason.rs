@@ -33,7 +33,7 @@ pub(super) fn of(stack: &ErrorStack, ssl: &SslRef) -> String {
 }
 
 /// Why it failed when the client is gone.
-pub(super) const LEFT: &str = "it left in the middle, as clients do that do not trust our certificate or its name, or do not like our choice";
+pub(super) const LEFT: &str = "it left when it had seen our certificate or our choice of ciphers: perhaps it does not trust our certificate or its name";
 
 /// One entry of OpenSSL's list.
 #[derive(Clone, Debug)]

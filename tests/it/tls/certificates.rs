@@ -90,8 +90,8 @@ fn a_server_that_verifies_serves_whom_it_knows_and_says_what_others_lack() {
             (&strange, "its certificate is not signed by an authority of ca-cert.pem"),
             (&server, "its certificate is not for clients"),
         ] {
-            // qemu looks at what it has before it uses it.
-            if client == "qemu-img" && *folder == server {
+            // qemu looks at what it has before it uses it, and does not come.
+            if client == "qemu-img" && *folder != nothing {
                 continue;
             }
             let before = reasons(&gateway).len();
