@@ -6,7 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use nbd::server::TlsMode;
+use openssl::asn1::Asn1Time;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::x509::{X509, X509CrlBuilder, X509RevokedBuilder};
 use tempfile::TempDir;
 
 use super::{Context, Failure, PeerIdentity, Secured, Settings, accept, pki};
@@ -257,6 +261,39 @@ fn clients_without_an_accepted_certificate_are_told_apart() {
         let text = failed.unwrap_err().to_string();
         assert_eq!(text, "its certificate is not signed by an authority of ca-cert.pem");
     }
+}
+
+/// Makes a list of revoked certificates: bob's. It is good for so many days.
+fn revoke_bob(pki: &TempDir, until: u32) {
+    let read = |name: &str| std::fs::read(pki.path().join(name)).unwrap();
+    let authority = X509::from_pem(&read("ca-cert.pem")).unwrap();
+    let key = PKey::private_key_from_pem(&read("ca-key.pem")).unwrap();
+    let bob = X509::from_pem(&read("bob/client-cert.pem")).unwrap();
+    let begin = Asn1Time::from_unix(0).unwrap();
+    let mut one = X509RevokedBuilder::new().unwrap();
+    one.set_serial_number(bob.serial_number()).unwrap();
+    one.set_revocation_date(&begin).unwrap();
+    let mut list = X509CrlBuilder::new().unwrap();
+    list.set_issuer_name(authority.subject_name()).unwrap();
+    list.set_last_update(&begin).unwrap();
+    list.set_next_update(&Asn1Time::days_from_now(until).unwrap()).unwrap();
+    list.add_revoked(one.build()).unwrap();
+    list.sign(&key, MessageDigest::sha256()).unwrap();
+    std::fs::write(pki.path().join("ca-crl.pem"), list.build().unwrap().to_pem().unwrap()).unwrap();
+}
+
+#[test]
+fn whoever_is_revoked_is_not_served_and_others_are() {
+    let pki = pki();
+    let bring =
+        |name| Client { certificate: Some(pki.path().join(name)), psk: None, version: SslVersion::TLS1_3 };
+    revoke_bob(&pki, 7);
+    established(&settings(&pki, true), bring("alice"));
+    let (failed, _) = meet(&settings(&pki, true), bring("bob"));
+    assert_eq!(failed.unwrap_err().to_string(), "its certificate has been revoked");
+    std::fs::write(pki.path().join("ca-crl.pem"), "nothing").unwrap();
+    let error = Context::load(&settings(&pki, true)).err().unwrap().to_string();
+    assert!(error.contains("ca-crl.pem"), "{error}");
 }
 
 #[test]

@@ -11,9 +11,22 @@ use crate::bed::{Bed, Kernel};
 
 /// Loaded before the first scenario.
 ///
+/// TLS of the kernel finds no modules of its ciphers by itself here.
+///
 /// Of `vhost_vdpa` and `virtio_vdpa` the one that was loaded first gets new devices, and the drivers need the former.
-pub(super) const LOADED: &[&str] =
-    &["virtio_blk", "nbd", "ublk_drv", "vduse", "vhost_vdpa", "vfio_iommu_type1", "vfio_pci", "dm_delay"];
+pub(super) const LOADED: &[&str] = &[
+    "virtio_blk",
+    "nbd",
+    "ublk_drv",
+    "vduse",
+    "vhost_vdpa",
+    "vfio_iommu_type1",
+    "vfio_pci",
+    "dm_delay",
+    "ghash_generic",
+    "gcm",
+    "tls",
+];
 /// There for scenarios that load them themselves.
 pub(super) const CARRIED: &[&str] = &["virtio_vdpa"];
 
