@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, Ssl, SslRef};
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
 
 use super::context::Context;
 use super::identity::PeerIdentity;
@@ -63,6 +63,10 @@ pub(crate) async fn accept(
     SockRef::from(&socket).set_nonblocking(true)?;
     let mut ssl = context.connection()?;
     ssl.set_accept_state();
+    let is_tcp = !SockRef::from(&socket).domain().is_ok_and(|domain| domain == Domain::UNIX);
+    if is_tcp && kernel::is_available() {
+        raw::allow_kernel(&mut ssl);
+    }
     raw::attach_socket(&mut ssl, socket.as_fd())?;
     while !advance(&mut ssl, readiness).await? {}
     let identity = PeerIdentity::of(&ssl);
@@ -86,7 +90,10 @@ async fn advance(ssl: &mut Ssl, readiness: &Readiness<'_>) -> Result<bool, Failu
         Ok(()) => return Ok(true),
         Err(ErrorCode::WANT_READ) => readiness.readable().await?,
         Err(ErrorCode::WANT_WRITE) => readiness.writable().await?,
-        Err(_) => return Err(Failure(reason::of(&ErrorStack::get(), ssl))),
+        Err(_) => {
+            let reason = reason::of(&ErrorStack::get(), ssl);
+            return Err(Failure(reason.unwrap_or_else(|| reason::LEFT.into())));
+        }
     }
     Ok(false)
 }

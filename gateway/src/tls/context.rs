@@ -11,7 +11,7 @@ use openssl::ssl::{
 
 use super::certificates::{self, first_reason};
 use super::psk::Keys;
-use super::{kernel, raw};
+use super::raw;
 
 /// The ciphers of TLS 1.3, the fastest first; all are as safe as anybody can tell. The first ones are also those that a
 /// pre-shared key can be used with.
@@ -21,9 +21,6 @@ const CIPHERS_13: &str = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TL
 const CIPHERS_12: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:DHE-PSK-AES128-GCM-SHA256:\
      ECDHE+CHACHA20:ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-CHACHA20-POLY1305:\
      ECDHE+AESGCM:DHE-PSK-AES256-GCM-SHA384";
-
-/// Lets the kernel take over (openssl/ssl.h, `SSL_OP_ENABLE_KTLS`).
-const ENABLE_KTLS: SslOptions = SslOptions::from_bits_retain(1 << 3);
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +99,6 @@ fn builder() -> Result<SslContextBuilder, ErrorStack> {
             | SslOptions::CIPHER_SERVER_PREFERENCE
             | SslOptions::PRIORITIZE_CHACHA,
     );
-    if kernel::is_available() {
-        builder.set_options(ENABLE_KTLS);
-    }
     builder.set_num_tickets(0)?;
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     // A pre-shared key counts as a session, which must belong to somebody when clients are verified.

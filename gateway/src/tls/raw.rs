@@ -17,9 +17,13 @@ use super::pipe::Pipe;
 const BIO_CTRL_GET_KTLS_SEND: c_int = 73;
 const BIO_CTRL_GET_KTLS_RECV: c_int = 76;
 
+/// Lets the kernel take over (openssl/ssl.h).
+const SSL_OP_ENABLE_KTLS: u64 = 1 << 3;
+
 unsafe extern "C" {
-    /// Not declared by `openssl-sys`; openssl/ssl.h, since 1.1.1.
+    // Not declared by `openssl-sys`; openssl/ssl.h, since 1.1.1 and 3.0.
     fn SSL_free_buffers(ssl: *mut ffi::SSL) -> c_int;
+    fn SSL_set_options(ssl: *mut ffi::SSL, options: u64) -> u64;
 }
 
 /// A length that OpenSSL takes.
@@ -69,6 +73,12 @@ pub(super) fn attach_socket(ssl: &mut SslRef, socket: BorrowedFd<'_>) -> Result<
     // SAFETY: the object is new, and the connection becomes its only owner, for both directions.
     unsafe { ffi::SSL_set_bio(ssl.as_ptr(), bio, bio) };
     Ok(())
+}
+
+/// Lets the kernel take over what it can, when the handshake is done.
+pub(super) fn allow_kernel(ssl: &mut SslRef) {
+    // SAFETY: plain call on a live object that is borrowed exclusively.
+    unsafe { SSL_set_options(ssl.as_ptr(), SSL_OP_ENABLE_KTLS) };
 }
 
 /// Goes on with the handshake as far as the socket allows.

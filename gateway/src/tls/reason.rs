@@ -27,13 +27,14 @@ mod code {
     pub(super) const ALERTS: i32 = 1000;
 }
 
-/// Why the last call failed.
-pub(super) fn of(stack: &ErrorStack, ssl: &SslRef) -> String {
+/// Why the last call failed; nothing if OpenSSL does not know.
+pub(super) fn of(stack: &ErrorStack, ssl: &SslRef) -> Option<String> {
     words(stack.errors().iter().map(Code::of), psk::seen(ssl), ssl.verify_result())
 }
 
 /// Why it failed when the client is gone.
-pub(super) const LEFT: &str = "it left when it had seen our certificate or our choice of ciphers: perhaps it does not trust our certificate or its name";
+pub(super) const LEFT: &str = "it left when it had seen our certificate or our choice of ciphers: perhaps it does not \
+     trust our certificate or its name";
 
 /// One entry of OpenSSL's list.
 #[derive(Clone, Debug)]
@@ -50,11 +51,14 @@ impl Code {
     }
 }
 
-fn words(codes: impl Iterator<Item = Code>, seen: Option<&Seen>, verified: X509VerifyResult) -> String {
+fn words(
+    codes: impl Iterator<Item = Code>,
+    seen: Option<&Seen>,
+    verified: X509VerifyResult,
+) -> Option<String> {
     let codes: Vec<Code> = codes.collect();
     let known = codes.iter().filter(|code| code.is_ssl).find_map(|code| known(code.number, seen, verified));
-    let first = || codes.first().map_or_else(|| LEFT.into(), |code| code.text.clone());
-    known.unwrap_or_else(first)
+    known.or_else(|| codes.first().map(|code| code.text.clone()))
 }
 
 fn known(number: i32, seen: Option<&Seen>, verified: X509VerifyResult) -> Option<String> {
@@ -149,7 +153,7 @@ mod tests {
         #[expect(unsafe_code, reason = "any number is a result")]
         // SAFETY: the number is only looked at.
         let verified = unsafe { X509VerifyResult::from_raw(verified) };
-        words(numbers.iter().map(code), seen, verified)
+        words(numbers.iter().map(code), seen, verified).unwrap_or_default()
     }
 
     #[test]
@@ -182,6 +186,6 @@ mod tests {
             reason(&[7, 1042], None, 0),
             "it does not accept our certificate (alert: bad certificate)"
         );
-        assert_eq!(reason(&[], None, 0), LEFT);
+        assert_eq!(reason(&[], None, 0), "");
     }
 }

@@ -195,7 +195,8 @@ impl TlsStream {
 
     /// What OpenSSL says about the failure of its last call.
     fn failure(&self) -> io::Error {
-        io::Error::other(reason::of(&ErrorStack::get(), self.ssl.ssl()))
+        let reason = reason::of(&ErrorStack::get(), self.ssl.ssl());
+        io::Error::other(reason.unwrap_or_else(|| "OpenSSL does not say why".into()))
     }
 }
 
