@@ -114,8 +114,10 @@ pub(crate) fn close(fd: BorrowedFd<'_>) {
     };
     // SAFETY: the header lies in the control buffer, which is aligned for it.
     unsafe { header.write(told) };
+    // SAFETY: a computation with the address of a header.
+    let data = unsafe { libc::CMSG_DATA(header) };
     // SAFETY: the byte behind the header lies in the control buffer too.
-    unsafe { libc::CMSG_DATA(header).write(ALERT) };
+    unsafe { data.write(ALERT) };
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: piece and control buffer outlive the call, which only reads them. A failure means that nobody listens.
     unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
@@ -143,7 +145,9 @@ fn record_type(message: &libc::msghdr) -> Option<u8> {
     }
     // SAFETY: a header lies there, in our buffer.
     let told = unsafe { header.read() };
-    // SAFETY: every control message of ours has at least one byte of data, and the buffer is as long.
-    let kind = unsafe { libc::CMSG_DATA(header).read() };
+    // SAFETY: a computation with the address of a header.
+    let data = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: the byte behind the header lies in the control buffer, which has room for one.
+    let kind = unsafe { data.read() };
     (told.cmsg_level == SOL_TLS && told.cmsg_type == TLS_GET_RECORD_TYPE).then_some(kind)
 }

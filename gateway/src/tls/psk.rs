@@ -115,8 +115,11 @@ struct WrongLine {
     what: &'static str,
 }
 
-/// User and key, or nothing in a comment.
-fn parse_line(line: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, &'static str> {
+/// A user and his key.
+type Line = (Vec<u8>, Vec<u8>);
+
+/// What is in a line; nothing in a comment.
+fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
     let colon = line.iter().rposition(|byte| *byte == b':');
     let (user, key) = match (line, colon) {
         ([b'#', ..], None) => return Ok(None),

@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use nbd::server::TlsMode;
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion};
-use openssl::x509::{X509, X509CrlBuilder, X509RevokedBuilder};
+use openssl::x509::extension::AuthorityKeyIdentifier;
+use openssl::x509::{X509, X509CrlBuilder, X509Extension, X509RevokedBuilder};
 use tempfile::TempDir;
 
 use super::{Context, Failure, PeerIdentity, Secured, Settings, accept, pki};
@@ -278,6 +279,13 @@ fn revoke_bob(pki: &TempDir, until: u32) {
     list.set_last_update(&begin).unwrap();
     list.set_next_update(&Asn1Time::days_from_now(until).unwrap()).unwrap();
     list.add_revoked(one.build()).unwrap();
+    let nothing = X509::builder().unwrap();
+    let context = nothing.x509v3_context(Some(&authority), None);
+    list.append_extension(AuthorityKeyIdentifier::new().keyid(true).build(&context).unwrap()).unwrap();
+    // The integer 1 in DER.
+    let number = Asn1OctetString::new_from_bytes(&[2, 1, 1]).unwrap();
+    let oid = Asn1Object::from_str("2.5.29.20").unwrap();
+    list.append_extension(X509Extension::new_from_der(&oid, false, &number).unwrap()).unwrap();
     list.sign(&key, MessageDigest::sha256()).unwrap();
     std::fs::write(pki.path().join("ca-crl.pem"), list.build().unwrap().to_pem().unwrap()).unwrap();
 }

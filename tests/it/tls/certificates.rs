@@ -124,3 +124,51 @@ fn an_image_comes_back_as_it_went_in_over_several_encrypted_connections() {
     }
     gateway.stop();
 }
+
+/// Replies wait as ciphertext while the client does not take them, and the end of the server waits for them too.
+#[test]
+fn a_client_that_takes_its_time_gets_everything() {
+    requires!("nbdsh");
+    let pki = Pki::new();
+    let mut gateway = serve(&["--tls-certificates", &pki.text("")]);
+    let script = format!(
+        r#"
+import os, signal, time
+h.set_uri_allow_local_file(True)
+h.connect_uri("nbds+unix:///?socket={}&tls-certificates={}&tls-hostname=localhost")
+size, part = h.get_size(), 1 << 18
+data = os.urandom(size)
+for at in range(0, size, part):
+    h.pwrite(data[at:at + part], at)
+for last in [False, True]:
+    buffers = [nbd.Buffer(part) for _ in range(size // part)]
+    cookies = [h.aio_pread(buffer, index * part) for index, buffer in enumerate(buffers)]
+    # The requests go out as far as the server takes them; nothing is received.
+    while h.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+        h.aio_notify_write()
+    if last:
+        os.kill({}, signal.SIGTERM)
+    time.sleep(1)
+    while h.aio_in_flight() > 0:
+        h.poll(-1)
+    taken = 0
+    for index, (cookie, buffer) in enumerate(zip(cookies, buffers)):
+        try:
+            assert h.aio_command_completed(cookie)
+        except nbd.Error as error:
+            # It was still in the socket when the server was told to end.
+            assert last and error.errno == "ESHUTDOWN", error.errno
+            continue
+        assert bytes(buffer.to_bytearray()) == data[index * part:(index + 1) * part]
+        taken += 1
+    assert taken == len(buffers) or last and taken > 0, taken
+"#,
+        gateway.socket().display(),
+        pki.text("alice"),
+        gateway.pid()
+    );
+    let mut nbdsh = std::process::Command::new(tests::tool("nbdsh").unwrap());
+    let output = tests::run_with_input(nbdsh.args(["-c", "-"]), &script);
+    assert!(output.status.success(), "{}{}", output.stdout, output.stderr);
+    assert!(gateway.wait().success(), "{}", gateway.stderr());
+}
