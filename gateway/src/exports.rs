@@ -10,6 +10,7 @@ use nbd::{BlockSizes, ExportFacts, TransmissionFlags};
 use crate::disk::DiskShared;
 use crate::rules::Client;
 use crate::server::Offer;
+use crate::tls::{self, PeerIdentity};
 
 /// Longest payload of a write that is announced; longer ones are refused.
 const MAXIMUM_PAYLOAD_BYTES: u32 = 32 << 20;
@@ -26,13 +27,28 @@ pub(crate) struct Export {
     pub(crate) disk: Arc<DiskShared>,
 }
 
-/// What this server offers now.
-#[derive(Debug, Default)]
+/// What this server offers now, and how connections are encrypted.
 pub(crate) struct Catalogue {
     exports: RwLock<Vec<Arc<Export>>>,
+    tls: RwLock<tls::Context>,
 }
 
 impl Catalogue {
+    /// Nothing yet.
+    pub(crate) fn new(tls: tls::Context) -> Catalogue {
+        Catalogue { exports: RwLock::default(), tls: RwLock::new(tls) }
+    }
+
+    /// How connections that come now are encrypted.
+    pub(crate) fn tls(&self) -> tls::Context {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Encrypts like this from now on. Connections that are there go on as they are.
+    pub(crate) fn encrypt(&self, tls: tls::Context) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
     /// Offers these from now on. Sessions of others are not touched.
     pub(crate) fn offer(&self, exports: Vec<Arc<Export>>) {
         *self.exports.write().unwrap_or_else(PoisonError::into_inner) = exports;
@@ -54,10 +70,9 @@ impl Catalogue {
 }
 
 /// The catalogue as one client sees it. What the client may not open is not there for it.
-#[derive(Debug)]
 pub(crate) struct View<'a> {
     catalogue: &'a Catalogue,
-    client: &'a Client,
+    client: Client,
     is_encrypted: bool,
     /// What was found last: what is opened, when the client is told that it is. The catalogue may change meanwhile.
     found: RefCell<Option<Arc<Export>>>,
@@ -67,8 +82,16 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// A view of a client that has asked for nothing yet.
-    pub(crate) fn new(catalogue: &'a Catalogue, client: &'a Client, is_encrypted: bool) -> View<'a> {
-        View { catalogue, client, is_encrypted, found: RefCell::default(), refusal: Cell::default() }
+    pub(crate) fn new(catalogue: &'a Catalogue, client: Client) -> View<'a> {
+        let (found, refusal) = (RefCell::default(), Cell::default());
+        View { catalogue, client, is_encrypted: false, found, refusal }
+    }
+
+    /// The client has proven to be this, and its connection is encrypted.
+    pub(crate) fn encrypted(&mut self, identity: &PeerIdentity) {
+        self.is_encrypted = true;
+        self.client.certificate_names.clone_from(&identity.certificate_names);
+        self.client.psk_user.clone_from(&identity.psk_user);
     }
 
     /// The export that was found last.
@@ -86,7 +109,7 @@ impl<'a> View<'a> {
         if export.offer.needs_tls && !self.is_encrypted {
             return Err("it is not encrypted");
         }
-        export.offer.rules.admits(self.client)
+        export.offer.rules.admits(&self.client)
     }
 
     fn look(&self, name: &str) -> Option<ExportFacts> {

@@ -14,10 +14,12 @@ use tokio_uring::net::UnixStream;
 
 use crate::exports::{Catalogue, Export, View};
 use crate::net::complaint::complain;
+use crate::net::gather::Gather;
 use crate::net::handshakes::{Ended, Entered, Handshakes};
 use crate::net::peer;
 use crate::net::stream::Stream;
-use crate::sys;
+use crate::sys::{self, Readiness};
+use crate::tls::{self, PeerIdentity, Secured};
 use crate::worker::mailbox::{Mailbox, Message};
 
 /// Bytes received at a time.
@@ -25,10 +27,12 @@ const RECEIVE_BYTES: usize = 4 << 10;
 
 /// How a handshake ended.
 enum End {
-    /// With an open export; the bytes came after it.
-    Open(Box<Transmission>, Arc<Export>, Vec<u8>),
+    /// With an open export; the bytes came after it. The stream is there if it is encrypted.
+    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<Stream>),
     /// Without.
     Closed(CloseReason),
+    /// There is no encryption.
+    Uncovered(tls::Failure),
     /// The client vanished, or the system said no.
     Failed(io::Error),
     /// The client took too long.
@@ -94,12 +98,14 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
     };
     let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
-        End::Open(transmission, export, received) => {
-            tracing::debug!("{} opened export {:?}", peer(), transmission.export.name);
-            // The stream cannot be turned into a descriptor again, but no operation of it is under way.
-            match sys::descriptor_of(&stream).try_clone_to_owned() {
-                Ok(client) => {
-                    let stream = Stream::new(client);
+        End::Open(transmission, export, received, covered) => {
+            // The runtime's stream cannot be turned into a descriptor again, but no operation of it is under way.
+            let client = match covered {
+                Some(client) => Ok(client),
+                None => sys::descriptor_of(&stream).try_clone_to_owned().map(Stream::new),
+            };
+            match client {
+                Ok(stream) => {
                     let message = Message::Session { stream, transmission, export: export.clone(), received };
                     return Ok(Opened { export, message });
                 }
@@ -107,6 +113,7 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
             }
         }
         End::Closed(reason) => tracing::debug!("{}: {reason}", peer()),
+        End::Uncovered(failure) => complain(format_args!("TLS with {} failed: {failure}", peer())),
         // Whoever only looks whether somebody listens does this too.
         End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer()),
         End::TimedOut => complain(format_args!(
@@ -128,45 +135,142 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
 
 /// Talks until an export is open, or the client changed its mind or was sent away.
 async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
-    let client = peer::client(&sys::descriptor_of(stream));
-    let view = View::new(exports, &client, false);
-    let mut handshake = Handshake::new(Policy::default());
+    let tls = exports.tls();
+    let mut view = View::new(exports, peer::client(&sys::descriptor_of(stream)));
+    let mut handshake = Handshake::new(Policy { tls: tls.mode(), ..Policy::default() });
+    let mut channel = Channel::Clear(stream);
     let mut out = handshake.greeting().to_vec();
     let mut buffer = vec![0; RECEIVE_BYTES];
     let mut received = Vec::new();
     let mut state = State::NeedMore;
+    // It has said nothing since it has seen who we are.
+    let mut may_distrust = false;
     loop {
         if !out.is_empty() {
-            let (result, returned) = stream.write_all(out).await;
-            result?;
-            out = returned;
+            out = channel.send(out).await?;
             out.clear();
         }
         match state {
             State::Transmission(transmission) => {
+                tracing::debug!("{} opens export {:?}", channel.peer(), transmission.export.name);
                 return Ok(match view.into_found() {
-                    Some(export) => End::Open(transmission, export, received),
+                    Some(export) => End::Open(transmission, export, received, channel.into_covered()),
                     None => End::Closed(CloseReason::Refused("no export was found")),
                 });
             }
-            State::Close(reason) => return Ok(End::Closed(reason)),
-            State::StartTls => return Ok(End::Closed(CloseReason::Refused("there is no encryption"))),
+            State::Close(reason) => {
+                channel.close();
+                return Ok(End::Closed(reason));
+            }
+            State::StartTls => {
+                match start_tls(stream, &tls).await {
+                    Ok(covered) => channel = covered,
+                    Err(failure) => return Ok(End::Uncovered(failure)),
+                }
+                if let Channel::Covered { identity, .. } = &channel {
+                    view.encrypted(identity);
+                }
+                handshake.tls_established();
+                may_distrust = true;
+            }
             State::NeedMore => {}
         }
-        let (result, returned) = stream.read(buffer).await;
+        let (result, returned) = channel.receive(buffer).await;
         buffer = returned;
-        let got = result?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let got = match result {
+            Err(_) | Ok(0) if may_distrust => return Ok(End::Uncovered(tls::Failure::distrusted())),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            result => result?,
+        };
+        may_distrust = false;
         let advance = handshake.advance(&buffer[..got], &view, &mut out);
         if let Some(reason) = view.take_refusal() {
-            complain(format_args!(
-                "{} may not open the export that it asks for: {reason}",
-                peer::name(&sys::descriptor_of(stream))
-            ));
+            complain(format_args!("{} may not open the export that it asks for: {reason}", channel.peer()));
         }
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;
+    }
+}
+
+/// Does the handshake of TLS. No operation of the runtime's stream is under way, and none comes later.
+async fn start_tls<'a>(stream: &'a UnixStream, context: &tls::Context) -> Result<Channel<'a>, tls::Failure> {
+    let socket = sys::descriptor_of(stream);
+    let readiness = sys::watch_stream(socket)?;
+    let secured = tls::accept(socket.try_clone_to_owned()?, &readiness, context).await?;
+    let Secured { stream, identity } = secured;
+    Ok(Channel::Covered { stream, readiness, identity })
+}
+
+/// How bytes travel, before and after STARTTLS.
+enum Channel<'a> {
+    Clear(&'a UnixStream),
+    Covered { stream: Stream, readiness: Readiness<'a>, identity: PeerIdentity },
+}
+
+impl Channel<'_> {
+    /// Sends everything, and gives the memory back.
+    async fn send(&mut self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let (stream, readiness) = match self {
+            Channel::Clear(stream) => {
+                let (result, bytes) = stream.write_all(bytes).await;
+                return result.map(|()| bytes);
+            }
+            Channel::Covered { stream, readiness, .. } => (stream, readiness),
+        };
+        let mut sent = 0;
+        while sent < bytes.len() || stream.has_unsent() {
+            let mut gather = Gather::new();
+            gather.push(&bytes[sent..]);
+            match stream.send(&gather) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => readiness.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Receives what there is, and gives the memory back. 0 is the end of the stream.
+    async fn receive(&mut self, mut into: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let (stream, readiness) = match self {
+            Channel::Clear(stream) => return stream.read(into).await,
+            Channel::Covered { stream, readiness, .. } => (stream, readiness),
+        };
+        let result = loop {
+            match stream.receive(&mut into) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = readiness.readable().await {
+                        break Err(error);
+                    }
+                }
+                result => break result,
+            }
+        };
+        (result, into)
+    }
+
+    /// The other end in words.
+    fn peer(&self) -> String {
+        match self {
+            Channel::Clear(stream) => peer::name(&sys::descriptor_of(stream)),
+            Channel::Covered { stream, identity, .. } => format!("{} ({identity})", peer::name(stream)),
+        }
+    }
+
+    /// Says goodbye where there is a word for it.
+    fn close(&mut self) {
+        if let Channel::Covered { stream, .. } = self {
+            stream.shutdown();
+        }
+    }
+
+    /// The stream, if it is encrypted.
+    fn into_covered(self) -> Option<Stream> {
+        match self {
+            Channel::Clear(_) => None,
+            Channel::Covered { stream, .. } => Some(stream),
+        }
     }
 }

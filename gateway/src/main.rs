@@ -6,6 +6,7 @@
 //! | `config`, `rules` | the configuration file; who may see and open an export |
 //! | `server` | start, service and end of the process: the control thread |
 //! | `net` | sockets: listening, addresses, bytes |
+//! | `tls` | encryption, and who clients are |
 //! | `handshake`, `exports` | clients before their session |
 //! | `worker` | a thread with its share of the sessions |
 //! | `session` | one client: requests in, replies out |
@@ -30,6 +31,7 @@ mod session;
 mod slab;
 mod sys;
 mod syslog;
+mod tls;
 mod worker;
 
 use std::process::ExitCode;

@@ -54,6 +54,33 @@ pub(crate) fn watch_listener(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     watched.map_err(io::Error::from)
 }
 
+/// Tells with the runtime of this thread when a stream that does not block is worth another try.
+#[derive(Debug)]
+pub(crate) struct Readiness<'a>(AsyncFd<BorrowedFd<'a>>);
+
+impl Readiness<'_> {
+    /// Waits until there may be something to receive. Call after a try that found nothing.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        // Cleared before the next try, so that nothing that comes after it is missed.
+        self.0.readable().await?.clear_ready();
+        Ok(())
+    }
+
+    /// Waits until there may be room to send. Call after a try that found none.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.0.writable().await?.clear_ready();
+        Ok(())
+    }
+}
+
+/// Watches a connected stream with the runtime of this thread.
+pub(crate) fn watch_stream(stream: BorrowedFd<'_>) -> io::Result<Readiness<'_>> {
+    // SAFETY: the descriptor stays open and the same while it is borrowed, which is at least as long as the `AsyncFd`
+    // is there.
+    let watched = unsafe { AsyncFd::register(stream) };
+    Ok(Readiness(watched.map_err(io::Error::from)?))
+}
+
 /// The descriptor of a stream of the runtime.
 pub(crate) fn descriptor_of(stream: &UnixStream) -> BorrowedFd<'_> {
     // SAFETY: the stream owns the descriptor and closes it when it is dropped, after the borrow.

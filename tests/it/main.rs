@@ -19,5 +19,6 @@ mod reconnect;
 mod resources;
 mod single;
 mod startup;
+mod tls;
 mod vhost_user;
 mod workers;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use drivers::Value;
 use drivers::property::Kind;
 
+use super::tls::Tls;
 use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
 
 /// Longest time-out: a year.
@@ -30,7 +31,8 @@ const VSOCK_PORT_MAX: i64 = u32::MAX as i64 - 1;
                       gateway --check-config FILE\n       \
                       gateway DRIVER --help\n       \
                       gateway info DRIVER [PROPERTY=VALUE]... [--json]\n       \
-                      gateway drivers [--json]",
+                      gateway drivers [--json]\n       \
+                      gateway pki DIR [--host NAME]... [--client NAME]...",
     after_help = EXAMPLES,
     max_term_width = 110,
 )]
@@ -65,6 +67,9 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     pub(super) offered: Offered,
+
+    #[command(flatten)]
+    pub(super) tls: Tls,
 
     /// Serve the exports of a file instead of those of this line; options of this line go before those of the file
     #[arg(
@@ -279,9 +284,28 @@ pub(super) enum Command {
         #[command(flatten)]
         tuning: Tuning,
     },
+    /// Make an authority, certificates and pre-shared keys for a server and its clients
+    #[command(after_help = PKI_EXAMPLES)]
+    Pki(Pki),
     /// Explain a driver, or the program
     #[command(hide = true)]
     Help { word: Option<String> },
+}
+
+/// What is to be made.
+#[derive(Debug, Args)]
+pub(super) struct Pki {
+    /// Folder to make; nothing in it is replaced
+    pub(super) dir: PathBuf,
+    /// Name or address that clients have for the server, besides localhost and this machine's name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Vec<String>,
+    /// Client that gets a certificate and a key [default: the name of the user] (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(super) client: Vec<String>,
+    /// How long the certificates are valid
+    #[arg(long, value_name = "NUMBER", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    pub(super) days: u32,
 }
 
 /// A size as properties have them.
@@ -320,6 +344,12 @@ Examples:
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
 flushed. A second one ends it at once. Exit codes: 0 success, 1 failure, 2 wrong
 usage or a wrong configuration; with --run that of the command.";
+
+const PKI_EXAMPLES: &str = "\
+Examples:
+  gateway pki /etc/gateway/pki --host storage.example.com --client alice --client bob
+  gateway --tls-certificates /etc/gateway/pki --tls-verify-peer io_uring /dev/sdb
+  gateway --tls-psk /etc/gateway/pki/keys.psk io_uring /dev/sdb";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

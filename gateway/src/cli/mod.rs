@@ -9,6 +9,7 @@ mod log;
 mod parts;
 mod places;
 mod plan;
+mod tls;
 mod words;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use drivers::{Error, ErrorKind};
 use crate::config::{self, Report, ServerConfig};
 use crate::net::activation::Activation;
 use crate::server::{self, Device};
+use crate::tls::pki;
 use args::{Arguments, Command, Serve};
 use parts::Another;
 use words::Words;
@@ -118,6 +120,15 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
             let options = plan::start_options(&tuning, &ServerConfig::default());
             info::text(&Device { driver, settings, options }, json)?
         }
+        Some(Command::Pki(wanted)) => {
+            let wanted = pki::Wanted {
+                folder: wanted.dir,
+                hosts: wanted.host,
+                clients: wanted.client,
+                days: wanted.days,
+            };
+            pki::make(wanted)?
+        }
         None => return serve(&arguments.words, arguments.serve, more, activation),
     };
     Ok(print(&text)?)
@@ -148,6 +159,7 @@ fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
     let words = match &arguments.command {
         Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help("info")),
         Some(Command::Drivers { .. }) => return Ok(subcommand_help("drivers")),
+        Some(Command::Pki(_)) => return Ok(subcommand_help("pki")),
         Some(Command::Help { .. }) => return help_about(None),
         Some(Command::Info { words, .. }) => words,
         None => &arguments.words,

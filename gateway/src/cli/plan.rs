@@ -70,7 +70,6 @@ fn of_file(file: &Path, options: &Serve, passed: Passed) -> Result<Plan, Failure
     let config = config::load(file)?;
     let start = start_options(&options.tuning, &config.server);
     let exports: Vec<ExportPlan> = config.exports.into_iter().map(|export| export.into_plan(start)).collect();
-    check_carried_out(&config.server, &exports)?;
     Ok(assemble(options, &config.server, passed, config.listen, exports)?)
 }
 
@@ -92,11 +91,22 @@ fn assemble(
 ) -> Result<Plan, Error> {
     let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
     let poll = options.poll.or(server.poll_microseconds).unwrap_or(POLL_MICROSECONDS);
+    let tls = options.tls.settings(server)?;
+    if tls.mode == TlsMode::Off
+        && let Some(export) = exports.iter().find(|export| export.offer.needs_tls)
+    {
+        let name = &export.offer.name;
+        return Err(Error::usage(format!(
+            "export '{name}' is for clients with TLS only, and there is no TLS"
+        ))
+        .hint("give certificates or keys, by tls-certificates or tls-psk"));
+    }
     Ok(Plan {
         workers: start_options(&options.tuning, server).workers,
         listen: places::listen(&options.places, options.run.is_some(), passed, listen)?,
         single: options.places.single,
         limits: limits(&options.clients, server),
+        tls,
         daemon: options.daemon,
         exit_with_parent: options.exit_with_parent,
         exports,
@@ -181,21 +191,6 @@ fn check_names(exports: &[ExportPlan]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Refuses what the file may say and this server does not do: a rule that is ignored would let everybody in.
-fn check_carried_out(server: &ServerConfig, exports: &[ExportPlan]) -> Result<(), Error> {
-    let tls = server.tls.is_some_and(|tls| tls != TlsMode::Off)
-        || server.tls_certificates.is_some()
-        || server.tls_psk.is_some()
-        || server.tls_verify_peer.is_some()
-        || exports.iter().any(|export| export.offer.needs_tls);
-    let keys = [("tls", tls)];
-    keys.into_iter().find(|(_, given)| *given).map_or(Ok(()), |(key, _)| Err(not_carried_out(key)))
-}
-
-fn not_carried_out(key: &str) -> Error {
-    Error::usage(format!("this server cannot do what the configuration says by {key}")).hint("leave it out")
 }
 
 fn check_option(option: &str, text: &str) -> Result<(), Error> {
@@ -405,8 +400,13 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_nobody_would_keep_are_refused() {
+    fn an_export_for_clients_with_tls_needs_a_server_with_tls() {
         let text = format!("{EXPORT}tls = 'require'\n");
-        assert!(with_file(&[], &text).unwrap_err().to_string().contains("tls"));
+        assert!(with_file(&[], &text).unwrap_err().to_string().contains("'a' is for clients with TLS only"));
+        let plan = with_file(&["--tls=on", "--tls-psk=/keys"], &text).unwrap();
+        assert!(plan.exports[0].offer.needs_tls && plan.tls.mode == TlsMode::On);
+        let text = format!("[server]\ntls-psk = '/k'\n{EXPORT}");
+        let plan = with_file(&[], &text).unwrap();
+        assert_eq!((plan.tls.mode, plan.tls.psk), (TlsMode::Require, Some("/k".into())));
     }
 }

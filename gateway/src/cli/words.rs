@@ -3,7 +3,7 @@
 use drivers::{DriverType, Error, Settings};
 
 /// Words that begin another kind of command line.
-const SUBCOMMANDS: [&str; 3] = ["drivers", "info", "help"];
+const SUBCOMMANDS: [&str; 4] = ["drivers", "info", "pki", "help"];
 
 /// What the words say.
 #[derive(Debug)]

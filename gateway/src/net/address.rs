@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use nbd::uri::{Transport, UnixSocket, Uri};
+use nbd::server::TlsMode;
+use nbd::uri::{Transport, UnixSocket, Uri, UriTls};
 use socket2::SockAddr;
+
+use crate::tls;
 
 /// Where clients find this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +42,23 @@ impl Address {
         address.as_abstract_namespace().map(|name| Address::Abstract(name.to_owned()))
     }
 
-    /// The URI of an export.
-    pub(crate) fn uri(&self, export: &str) -> String {
+    /// The URI of an export. Where encryption is a must it says how, as nbdkit's does.
+    pub(crate) fn uri(&self, export: &str, tls: &tls::Settings) -> String {
         let transport = match self {
             Address::Tcp { host, port } => Transport::Tcp { host: host.clone(), port: *port },
             Address::Unix(path) => Transport::Unix(UnixSocket::Path(path.clone())),
             Address::Abstract(name) => Transport::Unix(UnixSocket::Abstract(name.clone())),
             Address::Vsock { cid, port } => Transport::Vsock { cid: *cid, port: *port },
         };
-        Uri::new(transport, export).to_string()
+        let mut uri = Uri::new(transport, export);
+        if tls.mode == TlsMode::Require {
+            uri.tls = UriTls::Required;
+            uri.tls_parameters.certificates = tls.certificates.clone();
+            if tls.certificates.is_none() {
+                uri.tls_parameters.psk_file = tls.psk.clone();
+            }
+        }
+        uri.to_string()
     }
 
     /// The address as it was written before there were URIs: as guestfish(1) wants it if it is for a guestfish, and as
@@ -61,27 +72,46 @@ impl Address {
             }
             Address::Unix(path) if for_guestfish => ("nbd://?socket=", path),
             Address::Unix(path) => ("nbd:unix:", path),
-            Address::Abstract(_) | Address::Vsock { .. } => return self.uri("").into(),
+            Address::Abstract(_) | Address::Vsock { .. } => {
+                return self.uri("", &tls::Settings::OFF).into();
+            }
         };
         let mut text = OsString::from(before);
         text.push(path);
         text
     }
 
-    /// The variables that a captive command gets. All are always set, so that none is inherited from elsewhere.
-    pub(crate) fn variables(&self, export: &str, command: &str) -> [(&'static str, OsString); 5] {
+    /// The variables that a captive command gets, with the names that nbdkit has for them. All are always set, so that
+    /// none is inherited from elsewhere.
+    pub(crate) fn variables(
+        &self,
+        export: &str,
+        command: &str,
+        tls: &tls::Settings,
+    ) -> [(&'static str, OsString); 8] {
         let (port, path) = match self {
             Address::Tcp { port, .. } => (port.to_string().into(), OsString::new()),
             Address::Vsock { port, .. } => (port.to_string().into(), OsString::new()),
             Address::Unix(path) => (OsString::new(), path.clone().into()),
             Address::Abstract(_) => (OsString::new(), OsString::new()),
         };
+        let uri: OsString = self.uri(export, tls).into();
+        let mode = match tls.mode {
+            TlsMode::Off => "0",
+            TlsMode::On => "1",
+            TlsMode::Require => "2",
+        };
+        let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default().into();
         [
-            ("uri", self.uri(export).into()),
-            ("nbd", self.old_style(command.contains("guestfish"))),
+            ("uri", uri.clone()),
+            // What was there before URIs cannot ask for encryption.
+            ("nbd", if mode == "2" { uri } else { self.old_style(command.contains("guestfish")) }),
             ("port", port),
             ("unixsocket", path),
             ("exportname", export.into()),
+            ("tls", mode.into()),
+            ("tls_certificates", file(&tls.certificates)),
+            ("tls_psk", file(&tls.psk)),
         ]
     }
 }
@@ -104,7 +134,7 @@ mod tests {
 
     fn values(address: &Address, export: &str, command: &str) -> Vec<String> {
         address
-            .variables(export, command)
+            .variables(export, command, &tls::Settings::OFF)
             .into_iter()
             .map(|(_, value)| value.into_string().unwrap())
             .collect()
@@ -120,7 +150,10 @@ mod tests {
                 "nbd:unix:/tmp/a b/socket",
                 "",
                 "/tmp/a b/socket",
-                "disk 1"
+                "disk 1",
+                "0",
+                "",
+                ""
             ]
         );
         assert_eq!(values(&address, "", "guestfish -a $nbd")[1], "nbd://?socket=/tmp/a b/socket");
@@ -131,15 +164,33 @@ mod tests {
         let address = Address::Tcp { host: "localhost".into(), port: 10809 };
         assert_eq!(
             values(&address, "", "qemu-img info $nbd"),
-            ["nbd://localhost:10809", "nbd:localhost:10809", "10809", "", ""]
+            ["nbd://localhost:10809", "nbd:localhost:10809", "10809", "", "", "0", "", ""]
         );
         let address = Address::Tcp { host: "::1".into(), port: 7 };
         assert_eq!(values(&address, "", "")[..2], ["nbd://[::1]:7", "nbd:[::1]:7"]);
     }
 
     #[test]
+    fn a_command_learns_how_encryption_is_done() {
+        let address = Address::Tcp { host: "localhost".into(), port: 10809 };
+        let settings = |mode| tls::Settings {
+            mode,
+            certificates: Some("/etc/pki".into()),
+            psk: Some("/keys".into()),
+            verify_peer: false,
+        };
+        let values =
+            |mode| address.variables("", "", &settings(mode)).map(|(_, value)| value.into_string().unwrap());
+        let uri = "nbds://localhost:10809?tls-certificates=/etc/pki";
+        assert_eq!(values(TlsMode::Require), [uri, uri, "10809", "", "", "2", "/etc/pki", "/keys"]);
+        assert_eq!(values(TlsMode::On)[..2], ["nbd://localhost:10809", "nbd:localhost:10809"]);
+        let keys = tls::Settings { certificates: None, ..settings(TlsMode::Require) };
+        assert_eq!(address.uri("", &keys), "nbds://localhost:10809?tls-psk-file=/keys");
+    }
+
+    #[test]
     fn what_somebody_else_has_bound_is_told_in_words_of_clients() {
-        let uri = |address: &SockAddr| Address::of_listener(address).unwrap().uri("");
+        let uri = |address: &SockAddr| Address::of_listener(address).unwrap().uri("", &tls::Settings::OFF);
         let tcp = |text: &str| SockAddr::from(text.parse::<std::net::SocketAddr>().unwrap());
         assert_eq!(uri(&tcp("0.0.0.0:7")), "nbd://localhost:7");
         assert_eq!(uri(&tcp("[::1]:7")), "nbd://[::1]:7");

@@ -3,10 +3,12 @@
 pub(crate) mod activation;
 pub(crate) mod address;
 pub(crate) mod complaint;
+pub(crate) mod gather;
 pub(crate) mod handshakes;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod peer;
 pub(crate) mod relay;
+pub(crate) mod socket;
 pub(crate) mod stream;
 mod wide;

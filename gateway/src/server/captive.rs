@@ -10,11 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::net::activation::VARIABLES;
 use crate::net::address::Address;
 use crate::sys;
+use crate::tls;
 
 /// The command line for a shell, with variables that say where the server is.
-pub(super) fn command(run: &str, address: &Address, export: &str) -> Command {
+pub(super) fn command(run: &str, address: &Address, export: &str, tls: &tls::Settings) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(run).envs(address.variables(export, run));
+    command.arg("-c").arg(run).envs(address.variables(export, run, tls));
     for variable in VARIABLES {
         command.env_remove(variable);
     }

@@ -30,6 +30,7 @@ use drivers::Error;
 use crate::copies;
 use crate::net::activation::Activation;
 use crate::sys;
+use crate::tls;
 use captive::Captive;
 use daemon::{Daemon, Side};
 use notify::Manager;
@@ -48,6 +49,7 @@ const RUNTIME_PAIRS: usize = 4;
 struct Entrance {
     activation: Activation,
     single: Option<Single>,
+    tls: tls::Context,
     daemon: Option<Daemon>,
     /// Descriptors that this process may have.
     descriptors_max: u64,
@@ -70,13 +72,14 @@ pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> 
     };
     let descriptors_max = sys::raise_descriptor_limit()
         .map_err(|cause| Error::system("raise the limit of open files to what is allowed", &cause))?;
+    let tls = tls::Context::load(&plan.tls)?;
     let single = match activation.take_client() {
         Some(client) => Some(Single::connected(client)),
         None if plan.single => Some(Single::on_standard_streams()?),
         None => None,
     };
     let runtime = runtime().map_err(|cause| crew::no_runtime(&cause))?;
-    runtime.block_on(serve(plan, Entrance { activation, single, daemon, descriptors_max }))
+    runtime.block_on(serve(plan, Entrance { activation, single, tls, daemon, descriptors_max }))
 }
 
 fn runtime() -> io::Result<tokio_uring::Runtime> {
@@ -86,10 +89,10 @@ fn runtime() -> io::Result<tokio_uring::Runtime> {
 }
 
 async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
-    let Entrance { activation, mut single, daemon, descriptors_max } = entrance;
+    let Entrance { activation, mut single, tls, daemon, descriptors_max } = entrance;
     let mut signals = Signals::watch(plan.reload.is_some())?;
     let mut service = tokio::select! {
-        service = Service::start(plan) => service?,
+        service = Service::start(plan, tls) => service?,
         signal = signals.end() => {
             tracing::info!("{signal} before the start was complete");
             return Ok(0);
@@ -98,8 +101,10 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     let mut places = Places::open(&plan.listen, activation)?;
     let manager = Manager::from_environment();
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
-    let command =
-        |run: &String| Some(captive::command(run, places.addresses().next()?, &plan.exports[0].offer.name));
+    let command = |run: &String| {
+        let address = places.addresses().next()?;
+        Some(captive::command(run, address, &plan.exports[0].offer.name, &plan.tls))
+    };
     let mut captive = plan.run.as_ref().and_then(command);
     let status = announce(plan, &service, &places)?;
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
@@ -127,7 +132,7 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
             () = reload::reload(plan, &mut service, &mut places, &door) => {}
             signal = signals.end() => break stop::Reason::Signal(signal),
         }
-        manager.ready(&status_of(&service, &places));
+        manager.ready(&status_of(&service, &places, &plan.tls));
     };
     if let stop::Reason::Signal(signal) = &reason
         && !plan.is_quiet()
@@ -181,7 +186,7 @@ fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, E
         }
     }
     if plan.print_uri {
-        service.exports().iter().flat_map(|served| uris(served, places)).for_each(|uri| {
+        service.exports().iter().flat_map(|served| uris(served, places, &plan.tls)).for_each(|uri| {
             text.push_str(&uri);
             text.push('\n');
         });
@@ -191,37 +196,37 @@ fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, E
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
     for served in service.exports() {
-        let text = description(served, places);
+        let text = description(served, places, &plan.tls);
         if plan.is_quiet() {
             tracing::debug!("{text}");
         } else {
             tracing::info!("{text}");
         }
     }
-    Ok(status_of(service, places))
+    Ok(status_of(service, places, &plan.tls))
 }
 
 /// What is served and where, in one line.
-fn status_of(service: &Service, places: &Places) -> String {
+fn status_of(service: &Service, places: &Places, tls: &tls::Settings) -> String {
     match service.exports() {
-        [only] => description(only, places),
+        [only] => description(only, places, tls),
         many => format!("serving {} exports on {}", many.len(), places.names()),
     }
 }
 
 /// An export and where clients find it.
-fn description(served: &Served, places: &Places) -> String {
+fn description(served: &Served, places: &Places, tls: &tls::Settings) -> String {
     let Served { plan, device, .. } = served;
     let limits = device.limits();
     let read_only = if limits.read_only || plan.offer.read_only { ", read-only" } else { "" };
     let (driver, bytes) = (plan.device.driver.name(), limits.capacity_bytes);
-    let place = match uris(served, places).as_slice() {
+    let place = match uris(served, places, tls).as_slice() {
         [] => "to one client".into(),
         uris => format!("as {} on {}", uris.join(" and "), places.names()),
     };
     format!("serving {driver} ({bytes} bytes{read_only}) {place}")
 }
 
-fn uris(served: &Served, places: &Places) -> Vec<String> {
-    places.addresses().map(|address| address.uri(&served.plan.offer.name)).collect()
+fn uris(served: &Served, places: &Places, tls: &tls::Settings) -> Vec<String> {
+    places.addresses().map(|address| address.uri(&served.plan.offer.name, tls)).collect()
 }

@@ -10,6 +10,7 @@ use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, System
 use crate::net::limits::Limits;
 use crate::net::listen::Listen;
 use crate::rules::Rules;
+use crate::tls;
 
 /// What to open, and with what.
 #[derive(Clone, Debug)]
@@ -78,6 +79,7 @@ pub(crate) struct Plan {
     /// That client is on standard input and output.
     pub(crate) single: bool,
     pub(crate) limits: Limits,
+    pub(crate) tls: tls::Settings,
     /// Go into the background when clients can connect.
     pub(crate) daemon: bool,
     pub(crate) exit_with_parent: bool,

@@ -3,6 +3,7 @@
 use super::Plan;
 use super::places::{Door, Places};
 use super::service::{Changes, Service};
+use crate::tls;
 
 /// Reads the file again and puts its exports and places into service. A file that is wrong changes nothing; one that
 /// names a device that cannot be opened changes no export.
@@ -28,6 +29,11 @@ pub(super) async fn reload(plan: &Plan, service: &mut Service, places: &mut Plac
             );
         }
     }
+    // Certificates are renewed under the same names.
+    let tls = match tls::Context::load(&next.tls) {
+        Ok(tls) => tls,
+        Err(error) => return tracing::error!("{error}: the server goes on as before"),
+    };
     match service.reload(next.exports).await {
         Ok(Changes { added, removed, changed }) => tracing::info!(
             "the configuration is reloaded: {added} exports added, {removed} removed, {changed} changed, {} in service",
@@ -35,6 +41,7 @@ pub(super) async fn reload(plan: &Plan, service: &mut Service, places: &mut Plac
         ),
         Err(error) => return tracing::error!("{error}: the server goes on as before"),
     }
+    service.encrypt(tls);
     if let Err(error) = places.change(&next.listen, door).await {
         tracing::error!("{error}: it listens where it did before");
     }

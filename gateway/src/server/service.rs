@@ -9,6 +9,7 @@ use super::crew::Crew;
 use super::{ExportPlan, Plan, events, opening, retire};
 use crate::disk::DiskShared;
 use crate::exports::{Catalogue, Export};
+use crate::tls;
 use crate::worker::mailbox::Message;
 
 /// An export in service.
@@ -49,10 +50,10 @@ impl Service {
     ///
     /// # Errors
     /// The first thing that failed.
-    pub(super) async fn start(plan: &Plan) -> Result<Service, Error> {
+    pub(super) async fn start(plan: &Plan, tls: tls::Context) -> Result<Service, Error> {
         let devices =
             opening::start_all(plan.exports.iter().map(|export| export.device.clone()).collect()).await?;
-        let catalogue = Arc::<Catalogue>::default();
+        let catalogue = Arc::new(Catalogue::new(tls));
         // A worker without a queue could only hand its clients over, unless a disk comes that has one for it.
         let queues = devices.iter().map(|device| device.queues()).max().unwrap_or(1);
         let workers = if plan.reload.is_some() { plan.workers } else { plan.workers.min(queues).max(1) };
@@ -72,6 +73,11 @@ impl Service {
         }
         service.publish();
         Ok(service)
+    }
+
+    /// Encrypts connections like this that come from now on.
+    pub(super) fn encrypt(&self, tls: tls::Context) {
+        self.catalogue.encrypt(tls);
     }
 
     /// Those in service.

@@ -210,6 +210,7 @@ impl Session {
             self.input.pause(buffer);
             if turn == Turn::Idle {
                 self.output.rest();
+                self.stream.rest();
             }
         }
         turn
@@ -301,7 +302,7 @@ impl Session {
     /// Sends what the client takes.
     pub(crate) fn flush(&mut self, disk: &mut Disk) -> Result<(), Hangup> {
         loop {
-            match self.output.flush(&self.stream, disk.store()) {
+            match self.output.flush(&mut self.stream, disk.store()) {
                 Ok(Flushed::All) => break,
                 Ok(Flushed::Blocked) => {
                     if disk.is_short_of_leases() {

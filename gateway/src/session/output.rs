@@ -6,7 +6,8 @@ use std::io;
 use drivers::{Lease, Store};
 use nbd::{ErrorReply, Head};
 
-use crate::net::stream::{Gather, Stream};
+use crate::net::gather::Gather;
+use crate::net::stream::Stream;
 
 /// Replies are sent when this many wait. Client and server take turns if every reply of a batch goes out in one send;
 /// sent one by one they cost a system call and a wake-up each.
@@ -124,6 +125,8 @@ pub(crate) struct Output {
     waiting_bytes: usize,
     /// The socket was full, and nobody has said since that it takes more.
     blocked: bool,
+    /// What the stream has accepted is not all sent: it waits as ciphertext.
+    unsent: bool,
 }
 
 impl Output {
@@ -164,7 +167,7 @@ impl Output {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && !self.unsent
     }
 
     /// Whether enough waits for a send to be worth its system call.
@@ -176,11 +179,16 @@ impl Output {
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) fn flush(&mut self, stream: &Stream, store: Option<&dyn Store>) -> io::Result<Flushed> {
+    pub(crate) fn flush(&mut self, stream: &mut Stream, store: Option<&dyn Store>) -> io::Result<Flushed> {
         // Trying again before the socket says so would be in vain, and what was given up would be read for nothing.
         if self.blocked {
             return Ok(Flushed::Blocked);
         }
+        if stream.has_unsent() && !stream.flush_unsent()? {
+            (self.unsent, self.blocked) = (true, true);
+            return Ok(Flushed::Blocked);
+        }
+        self.unsent = false;
         while let Some(first) = self.entries.front() {
             if let (Body::Again { offset, len }, true) =
                 (&first.body, self.front_sent == first.front.as_bytes().len())
@@ -196,7 +204,8 @@ impl Output {
                 Err(error) => return Err(error),
             };
             self.advance(sent);
-            if sent < wanted {
+            self.unsent = stream.has_unsent();
+            if sent < wanted || self.unsent {
                 self.blocked = true;
                 return Ok(Flushed::Blocked);
             }
@@ -315,22 +324,26 @@ mod tests {
     #[test]
     fn what_is_read_again_goes_where_it_belongs_and_nowhere_else() {
         let (one, mut other) = UnixStream::pair().unwrap();
-        let stream = Stream::new(one.into());
+        let mut stream = Stream::new(one.into());
         let mut output = Output::default();
         output.push_body(Body::Again { offset: 100, len: 50 });
         output.push_body(zero(7));
         output.refill(90, zero(50));
         output.refill(100, zero(51));
         let expected = Flushed::ReadAgain { offset: 100, len: 50 };
-        assert_eq!(output.flush(&stream, None).unwrap(), expected, "another range, or more than is missing");
+        assert_eq!(
+            output.flush(&mut stream, None).unwrap(),
+            expected,
+            "another range, or more than is missing"
+        );
         output.refill(100, zero(20));
         assert_eq!(
-            output.flush(&stream, None).unwrap(),
+            output.flush(&mut stream, None).unwrap(),
             Flushed::ReadAgain { offset: 120, len: 30 },
             "the beginning is sent, the rest is still missing"
         );
         output.refill(120, zero(30));
-        assert_eq!(output.flush(&stream, None).unwrap(), Flushed::All);
+        assert_eq!(output.flush(&mut stream, None).unwrap(), Flushed::All);
         assert_eq!(output.waiting_bytes, 0);
         drop(stream);
         let mut sent = Vec::new();

@@ -7,4 +7,4 @@ mod nbdcopy;
 mod nbdinfo;
 mod nbdsh;
 mod qemu;
-mod served;
+pub(crate) mod served;

@@ -44,7 +44,7 @@ impl Served {
 }
 
 /// Runs a tool of the test bed.
-pub(super) fn client(name: &str, words: &[&str]) -> Output {
+pub(crate) fn client(name: &str, words: &[&str]) -> Output {
     let tool = tool(name).expect("the test asked for it before");
     run(Command::new(tool).args(words))
 }

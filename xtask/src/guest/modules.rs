@@ -11,6 +11,8 @@ use crate::bed::{Bed, Kernel};
 
 /// Loaded before the first scenario.
 ///
+/// TLS of the kernel finds no modules of its ciphers by itself here.
+///
 /// Of `vhost_vdpa` and `virtio_vdpa` the one that was loaded first gets new devices, and the drivers need the former.
 pub(super) const LOADED: &[&str] = &[
     "virtio_blk",
@@ -22,6 +24,9 @@ pub(super) const LOADED: &[&str] = &[
     "vfio_pci",
     "dm_delay",
     "vsock_loopback",
+    "ghash_generic",
+    "gcm",
+    "tls",
 ];
 /// There for scenarios that load them themselves.
 pub(super) const CARRIED: &[&str] = &["virtio_vdpa"];

@@ -176,7 +176,7 @@ mod tests {
     fn an_address_given_twice_is_taken_once() {
         let bound = open(&["127.0.0.1".into(), "127.0.0.1".into()], 0).unwrap();
         assert_eq!(bound.sockets.len(), 1);
-        assert!(bound.addresses[0].uri("").starts_with("nbd://127.0.0.1:"));
+        assert!(bound.addresses[0].uri("", &crate::tls::Settings::OFF).starts_with("nbd://127.0.0.1:"));
     }
 
     #[test]
@@ -197,6 +197,6 @@ mod tests {
     #[test]
     fn all_addresses_are_called_localhost_in_the_uri() {
         let bound = open(&["0.0.0.0".into()], 0).unwrap();
-        assert!(bound.addresses[0].uri("").starts_with("nbd://localhost:"));
+        assert!(bound.addresses[0].uri("", &crate::tls::Settings::OFF).starts_with("nbd://localhost:"));
     }
 }
