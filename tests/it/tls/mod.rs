@@ -9,6 +9,7 @@ mod clear;
 mod files;
 mod keys;
 mod peers;
+mod rules;
 
 use std::path::PathBuf;
 use std::process::Command;
