@@ -18,6 +18,7 @@ mod load_command;
 mod observe;
 mod part;
 mod peers;
+mod pki;
 mod report;
 mod result;
 mod rounds;

@@ -170,6 +170,11 @@ fn gateway_listen(address: &Address) -> Vec<String> {
     match address {
         Address::Unix(path) => vec!["-U".into(), path.display().to_string()],
         Address::Tcp(host, port) => vec!["-i".into(), host.clone(), "-p".into(), port.to_string()],
+        Address::Tls(host, port, folder) => {
+            let tcp = gateway_listen(&Address::Tcp(host.clone(), *port));
+            let certificates = format!("--tls-certificates={}", folder.display());
+            [tcp, vec!["--tls=require".into(), certificates]].concat()
+        }
     }
 }
 
@@ -217,26 +222,47 @@ fn qemu_nbd_blkio(address: &Address, disk: &Disk) -> Vec<String> {
 fn qemu_nbd_listen(address: &Address) -> Vec<String> {
     let listen = match address {
         Address::Unix(path) => vec!["-k".into(), path.display().to_string()],
-        Address::Tcp(host, port) => vec!["-b".into(), host.clone(), "-p".into(), port.to_string()],
+        Address::Tcp(host, port) | Address::Tls(host, port, _) => {
+            vec!["-b".into(), host.clone(), "-p".into(), port.to_string()]
+        }
     };
-    [strings(["-t", "-e", "16"]), listen].concat()
+    let tls = match address {
+        Address::Tls(_, _, folder) => vec![
+            "--object".into(),
+            format!("tls-creds-x509,id=tls,endpoint=server,verify-peer=off,dir={}", folder.display()),
+            "--tls-creds=tls".into(),
+        ],
+        _ => Vec::new(),
+    };
+    [strings(["-t", "-e", "16"]), listen, tls].concat()
 }
 
 fn qemu_storage_daemon(address: &Address, disk: &Disk) -> Vec<String> {
     let listen = match address {
         Address::Unix(path) => format!("addr.type=unix,addr.path={}", path.display()),
-        Address::Tcp(host, port) => format!("addr.type=inet,addr.host={host},addr.port={port}"),
+        Address::Tcp(host, port) | Address::Tls(host, port, _) => {
+            format!("addr.type=inet,addr.host={host},addr.port={port}")
+        }
     };
+    let tls = match address {
+        Address::Tls(_, _, folder) => vec![
+            "--object".into(),
+            format!("tls-creds-x509,id=tls,endpoint=server,verify-peer=off,dir={}", folder.display()),
+        ],
+        _ => Vec::new(),
+    };
+    let encrypted = if tls.is_empty() { "" } else { ",tls-creds=tls" };
     let file = format!("driver=file,node-name=disk,filename={},aio=io_uring,cache.direct=off", file(disk));
     // The export is made last, so that a server which answers has it.
-    vec![
+    let server = vec![
         "--blockdev".into(),
         file,
         "--nbd-server".into(),
-        format!("{listen},max-connections=16"),
+        format!("{listen},max-connections=16{encrypted}"),
         "--export".into(),
         "type=nbd,id=export,node-name=disk,name=,writable=on".into(),
-    ]
+    ];
+    [tls, server].concat()
 }
 
 #[cfg(test)]
@@ -248,11 +274,15 @@ mod tests {
         let disk = Disk::File("/images/a".into());
         let unix = Address::Unix("/run/s".into());
         let tcp = Address::Tcp("127.0.0.1".into(), 4711);
+        let tls = Address::Tls("127.0.0.1".into(), 4711, "/pki".into());
         for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_part()) {
             let line = kind.arguments(&disk, &unix).join(" ");
             assert!(line.contains("/run/s") && line.contains("/images/a"), "{kind}: {line}");
             let line = kind.arguments(&disk, &tcp).join(" ");
             assert!(line.contains("127.0.0.1") && line.contains("4711"), "{kind}: {line}");
+            assert!(!line.contains("tls"), "{kind}: {line}");
+            let line = kind.arguments(&disk, &tls).join(" ");
+            assert!(line.contains("4711") && line.contains("tls") && line.contains("/pki"), "{kind}: {line}");
         }
     }
 

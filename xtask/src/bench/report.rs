@@ -168,6 +168,7 @@ fn goal(verdict: &Verdict) -> String {
     let standing = match verdict.standing {
         Standing::Met => "met",
         Standing::Bounded => "met, back-end bounds",
+        Standing::ClientBounded => "met, client bounds",
         Standing::Missed => "MISSED",
     };
     format!("{asked}: {standing}")

@@ -90,7 +90,9 @@ impl ScenarioResult {
             .filter_map(|(ours, theirs)| {
                 let (ours, theirs) = (ours.as_ref()?, theirs.as_ref()?);
                 let cpu = ours.server_us.zip(theirs.server_us).map(|(ours, theirs)| ours / theirs);
-                Some(Round { rate: ours.iops / theirs.iops, cpu, bounded: is_bounded(ours) })
+                let rate = ours.iops / theirs.iops;
+                let client_bounded = ours.is_client_bounded();
+                Some(Round { rate, cpu, bounded: is_bounded(ours), client_bounded })
             })
             .collect()
     }

@@ -75,7 +75,7 @@ pub(super) const fn goal(peer: Kind, rate_min: f64, cpu_max: f64) -> Goal {
 
 /// The same without a word about CPU.
 pub(super) const fn rate(peer: Kind, rate_min: f64) -> Goal {
-    Goal { peer, rate_min, cpu_max: None, every_round: false, cheaper: None }
+    Goal { peer, rate_min, cpu_max: None, every_round: false, cheaper: None, client_may_bound: false }
 }
 
 const RANDOM_READS: &[Goal] =
@@ -174,6 +174,25 @@ const OVER_TCP: &[Scenario] = &[
     Scenario { name: "tcp-1m-write-qd4", access: Access::Write, ..TCP_LARGE },
 ];
 
+/// The same where the client, which decrypts as much as the server encrypts, may be what bounds the rate.
+const fn tls_goal(peer: Kind, rate_min: f64, cpu_max: f64) -> Goal {
+    Goal { client_may_bound: true, ..goal(peer, rate_min, cpu_max) }
+}
+
+const TLS_SMALL: &[Goal] = &[tls_goal(Kind::Nbdkit, 1.2, 0.6), tls_goal(Kind::QemuNbd, 1.2, 0.6)];
+const TLS_BIG: &[Goal] = &[tls_goal(Kind::Nbdkit, 1.0, 1.0), tls_goal(Kind::QemuNbd, 1.0, 1.0)];
+
+const TLS: Scenario = Scenario { transport: Transport::Tls, servers: FEW, goals: TLS_SMALL, ..SMALL };
+const TLS_LARGE: Scenario = Scenario { transport: Transport::Tls, servers: FEW, goals: TLS_BIG, ..LARGE };
+
+/// Through TLS 1.3 over TCP on loopback.
+const OVER_TLS: &[Scenario] = &[
+    Scenario { name: "tls-4k-randread-qd32", ..TLS },
+    Scenario { name: "tls-4k-randwrite-qd32", access: Access::RandWrite, ..TLS },
+    Scenario { name: "tls-1m-read-qd4", ..TLS_LARGE },
+    Scenario { name: "tls-1m-write-qd4", access: Access::Write, ..TLS_LARGE },
+];
+
 /// The NVMe driver's queue must not be what limits the gateway, so it may cost a small part of what all the rest costs
 /// where the disk costs next to nothing.
 const PARTS: &[Scenario] = &[Scenario {
@@ -199,6 +218,10 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Unix socket, simple replies", scenarios: SIMPLE },
     Group { title: "Unix socket, structured replies", scenarios: WITH_STRUCTURED },
     Group { title: "TCP on loopback, simple replies", scenarios: OVER_TCP },
+    Group {
+        title: "TLS 1.3 (AES-256-GCM, certificates) over TCP on loopback, simple replies",
+        scenarios: OVER_TLS,
+    },
     Group { title: "vhost-user, Unix socket, simple replies", scenarios: vhost_user::SCENARIOS },
     Group { title: "A driver alone beside the whole gateway", scenarios: PARTS },
 ];

@@ -21,8 +21,10 @@ use super::interrupt;
 use super::load::{self, Address, Target};
 use super::observe::Observed;
 use super::peers::{Disk, Kind};
+use super::pki;
 use super::tools::Tools;
 
+const LOOPBACK: &str = "127.0.0.1";
 const START: Duration = Duration::from_secs(10);
 const STOP: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
@@ -35,6 +37,8 @@ pub(crate) enum Transport {
     Unix,
     /// TCP on 127.0.0.1.
     Tcp,
+    /// TLS 1.3 over that, with certificates.
+    Tls,
 }
 
 /// A running server.
@@ -67,7 +71,8 @@ impl Server {
         let program = tools.find(kind.program())?;
         let address = match transport {
             Transport::Unix => Address::Unix(folder.join(format!("{}.sock", kind.slug()))),
-            Transport::Tcp => Address::Tcp("127.0.0.1".into(), free_port()?),
+            Transport::Tcp => Address::Tcp(LOOPBACK.into(), free_port()?),
+            Transport::Tls => Address::Tls(LOOPBACK.into(), free_port()?, pki::ensure(tools, folder)?),
         };
         let log = folder.join(format!("{}.log", kind.slug()));
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
@@ -160,6 +165,6 @@ pub(crate) fn warn(text: impl Display) {
 
 /// A TCP port that was free a moment ago.
 fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free TCP port")?;
+    let listener = TcpListener::bind((LOOPBACK, 0)).context("looking for a free TCP port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -218,7 +218,8 @@ impl Connection {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.write_all(&self.send[..self.send_len]).context("sending requests")?;
+        let sent = self.stream.write_all(&self.send[..self.send_len]);
+        sent.and_then(|()| self.stream.flush()).context("sending requests")?;
         self.send_len = 0;
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Connection {
     pub(crate) fn disconnect(mut self) {
         self.encode(cmd::DISC, 0, 0, 0);
         // The server may be gone already; then there is nobody to tell.
-        let _ = self.stream.write_all(&self.header);
+        let _ = self.stream.write_all(&self.header).and_then(|()| self.stream.flush());
     }
 }
 

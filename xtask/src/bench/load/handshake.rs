@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, bail, ensure};
-use nbd::client::{Answered, Config, Handshake, State, Wanted};
+use nbd::client::{Answered, Config, Handshake, State, Tls, Wanted};
 use nbd::{ReplyMode, Transmission};
+
+use super::target::{Stream, Target};
 
 /// Form of the replies to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, serde::Serialize)]
@@ -38,16 +40,18 @@ impl Replies {
     }
 }
 
-/// Negotiates and enters the transmission phase.
+/// Negotiates and enters the transmission phase, through TLS if the target says so.
 ///
 /// # Errors
-/// The server is not an NBD server, does not have the export, or lacks the replies that are asked for.
+/// The server is not an NBD server, does not have the export, lacks TLS or the replies that are asked for.
 pub(crate) fn negotiate(
-    stream: &mut (impl Read + Write),
-    export: &str,
+    mut stream: Stream,
+    target: &Target,
     replies: Replies,
-) -> anyhow::Result<Transmission> {
-    let mut handshake = Handshake::new(Config { wanted: replies.wanted(), ..Config::open(export) });
+) -> anyhow::Result<(Stream, Transmission)> {
+    let tls = if target.address.is_encrypted() { Tls::Require } else { Tls::Off };
+    let mut handshake =
+        Handshake::new(Config { wanted: replies.wanted(), tls, ..Config::open(&target.export) });
     // The server says nothing unasked after the handshake, so this cannot take bytes that belong to a reply.
     let mut buffer = [0; 4096];
     loop {
@@ -55,7 +59,7 @@ pub(crate) fn negotiate(
         ensure!(len > 0, "the server closed the connection");
         let mut out = Vec::new();
         let state = handshake.advance(&buffer[..len], &mut out).state;
-        stream.write_all(&out).context("sending options")?;
+        send(&mut stream, &out)?;
         match state {
             State::NeedMore => {}
             State::Done(Answered::Open(session)) => {
@@ -64,10 +68,20 @@ pub(crate) fn negotiate(
                     "the server has {:?} replies only",
                     session.replies
                 );
-                return Ok(*session);
+                return Ok((stream, *session));
             }
             State::Close(failure) => return Err(failure.into()),
-            State::StartTls | State::Done(_) => bail!("the handshake went where nobody wanted it"),
+            State::StartTls => {
+                stream = target.address.encrypt(stream)?;
+                let mut out = Vec::new();
+                handshake.tls_established(&mut out);
+                send(&mut stream, &out)?;
+            }
+            State::Done(_) => bail!("the handshake went where nobody wanted it"),
         }
     }
+}
+
+fn send(stream: &mut Stream, out: &[u8]) -> anyhow::Result<()> {
+    stream.write_all(out).and_then(|()| stream.flush()).context("sending options")
 }

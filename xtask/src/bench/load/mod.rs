@@ -12,6 +12,7 @@ mod slots;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
@@ -100,6 +101,16 @@ pub(crate) struct Outcome {
     pub latency: Option<Percentiles>,
 }
 
+/// Share of a core from which on a load generator with one connection counts as busy throughout.
+const CLIENT_BUSY_MIN: f64 = 0.95;
+
+impl Outcome {
+    /// Whether the load generator, with one connection, could do no more.
+    pub(crate) fn is_client_bounded(&self) -> bool {
+        self.client_us.is_some_and(|client_us| client_us * self.iops / 1e6 >= CLIENT_BUSY_MIN)
+    }
+}
+
 /// How long a server may take for any reply, and for its last replies with the checks that follow.
 const REPLY_MAX: Duration = Duration::from_secs(20);
 /// How long a handshake may take.
@@ -155,8 +166,8 @@ pub(crate) fn probe(target: &Target) -> anyhow::Result<()> {
 /// As for [`run`].
 pub(crate) fn fill(target: &Target, seed: u64) -> anyhow::Result<()> {
     let job = Job { block_bytes: 256 * 1024, access: Access::Write, ..Job::new(Access::Write, seed) };
-    let mut stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
-    let session = handshake::negotiate(&mut stream, &target.export, job.replies)?;
+    let stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
+    let (stream, session) = handshake::negotiate(stream, target, job.replies)?;
     let size_bytes = session.export.size_bytes;
     let unblock = stream.try_clone()?;
     let connection = Connection::new(stream, session, &job, 0)?;
@@ -243,9 +254,9 @@ impl Mark {
 fn connect(target: &Target, job: &Job) -> anyhow::Result<(Vec<Stream>, Vec<Connection>)> {
     let (mut streams, mut connections) = (Vec::new(), Vec::new());
     for index in 0..job.connections as u64 {
-        let mut stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
+        let stream = target.address.connect().with_context(|| format!("connecting to {target}"))?;
         stream.set_read_timeout(Some(HANDSHAKE))?;
-        let session = handshake::negotiate(&mut stream, &target.export, job.replies)
+        let (stream, session) = handshake::negotiate(stream, target, job.replies)
             .with_context(|| format!("negotiating with {target}"))?;
         stream.set_read_timeout(None)?;
         streams.push(stream.try_clone()?);

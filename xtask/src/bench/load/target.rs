@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use nbd::uri::{Transport, UnixSocket, Uri, UriTls};
+use anyhow::{Context, bail};
+use nbd::uri::{LocalFiles, Transport, UnixSocket, Uri, UriTls};
+
+use super::tls::TlsStream;
 
 /// Address and export of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +29,27 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// Host and port.
     Tcp(String, u16),
+    /// Host and port of a server that must encrypt, and the folder with the authority's certificate.
+    Tls(String, u16, PathBuf),
 }
 
 impl FromStr for Target {
     type Err = anyhow::Error;
 
-    /// Takes an NBD URI without TLS.
+    /// Takes an NBD URI; one with TLS names the folder of certificates.
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let uri: Uri = text.parse().with_context(|| format!("{text} (write nbd+unix:///?socket=PATH)"))?;
-        ensure!(uri.tls != UriTls::Required, "{text}: the load generator does not speak TLS");
+        // The folder of certificates is the user's own.
+        let uri = Uri::parse(text, LocalFiles::Allow)
+            .with_context(|| format!("{text} (write nbd+unix:///?socket=PATH)"))?;
         let address = match uri.transport {
+            Transport::Tcp { host, port } if uri.tls == UriTls::Required => {
+                let folder = uri
+                    .tls_parameters
+                    .certificates
+                    .with_context(|| format!("{text} lacks ?tls-certificates=FOLDER"))?;
+                Address::Tls(host, port, folder)
+            }
+            _ if uri.tls == UriTls::Required => bail!("{text}: the load generator speaks TLS over TCP only"),
             Transport::Unix(UnixSocket::Path(path)) => Address::Unix(path),
             Transport::Tcp { host, port } => Address::Tcp(host, port),
             _ => bail!("{text}: the load generator takes Unix sockets with a path, and TCP"),
@@ -49,9 +62,16 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transport = match &self.address {
             Address::Unix(path) => Transport::Unix(UnixSocket::Path(path.clone())),
-            Address::Tcp(host, port) => Transport::Tcp { host: host.clone(), port: *port },
+            Address::Tcp(host, port) | Address::Tls(host, port, _) => {
+                Transport::Tcp { host: host.clone(), port: *port }
+            }
         };
-        Uri::new(transport, self.export.as_str()).fmt(f)
+        let mut uri = Uri::new(transport, self.export.as_str());
+        if let Address::Tls(_, _, folder) = &self.address {
+            uri.tls = UriTls::Required;
+            uri.tls_parameters.certificates = Some(folder.clone());
+        }
+        uri.fmt(f)
     }
 }
 
@@ -62,14 +82,34 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// TCP socket with Nagle's algorithm off.
     Tcp(TcpStream),
+    /// The same through TLS.
+    Tls(Box<TlsStream>),
 }
 
 impl Address {
+    /// Whether nothing is said in clear but that.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(..))
+    }
+
+    /// Does the TLS handshake.
+    ///
+    /// # Errors
+    /// It fails, or the address is not of this kind.
+    pub(crate) fn encrypt(&self, stream: Stream) -> anyhow::Result<Stream> {
+        match (self, stream) {
+            (Self::Tls(host, _, folder), Stream::Tcp(tcp)) => {
+                Ok(Stream::Tls(Box::new(TlsStream::connect(tcp, host, folder)?)))
+            }
+            _ => bail!("only TCP is encrypted"),
+        }
+    }
+
     /// Connects; one attempt.
     pub(crate) fn connect(&self) -> io::Result<Stream> {
         match self {
             Self::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
-            Self::Tcp(host, port) => {
+            Self::Tcp(host, port) | Self::Tls(host, port, _) => {
                 let stream = TcpStream::connect((host.as_str(), *port))?;
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
@@ -79,11 +119,12 @@ impl Address {
 }
 
 impl Stream {
-    /// A second handle to the same socket.
+    /// A second handle to the same socket, for [`Stream::shutdown`].
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Tls(stream) => stream.tcp().try_clone().map(Self::Tcp),
         }
     }
 
@@ -92,6 +133,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(limit),
             Self::Tcp(stream) => stream.set_read_timeout(limit),
+            Self::Tls(stream) => stream.tcp().set_read_timeout(limit),
         }
     }
 
@@ -101,6 +143,7 @@ impl Stream {
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tls(stream) => stream.tcp().shutdown(Shutdown::Both),
         };
     }
 }
@@ -110,6 +153,7 @@ impl Read for Stream {
         match self {
             Self::Unix(stream) => stream.read(buf),
             Self::Tcp(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf),
         }
     }
 }
@@ -119,11 +163,15 @@ impl Write for Stream {
         match self {
             Self::Unix(stream) => stream.write(buf),
             Self::Tcp(stream) => stream.write(buf),
+            Self::Tls(stream) => stream.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => Ok(()),
+            Self::Tls(stream) => stream.flush(),
+        }
     }
 }
 
@@ -133,8 +181,12 @@ mod tests {
 
     #[test]
     fn uris_survive_a_round_trip() {
-        for uri in ["nbd+unix:///?socket=/tmp/s", "nbd+unix:///disk?socket=/tmp/s", "nbd://localhost:10810/a"]
-        {
+        for uri in [
+            "nbd+unix:///?socket=/tmp/s",
+            "nbd+unix:///disk?socket=/tmp/s",
+            "nbd://localhost:10810/a",
+            "nbds://localhost:10810/?tls-certificates=/pki",
+        ] {
             let target: Target = uri.parse().unwrap();
             assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
         }
@@ -148,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_is_refused() {
-        assert!("nbds://localhost".parse::<Target>().is_err());
+        assert!("nbds://localhost".parse::<Target>().is_err(), "without certificates");
+        assert!("nbds+unix:///?socket=/s&tls-certificates=/pki".parse::<Target>().is_err());
         assert!("nbd+vsock://2".parse::<Target>().is_err());
     }
 }
