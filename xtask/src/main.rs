@@ -63,7 +63,7 @@ fn run(task: Task) -> Result<()> {
 fn run_optimised() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--features", "tls", "--"])
         .args(std::env::args_os().skip(1))
         .status()
         .context("cannot start cargo for a release build")?;

@@ -12,6 +12,10 @@ mod slots;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
 mod tls;
 
 use std::sync::atomic::Ordering;
