@@ -342,8 +342,9 @@ Examples:
   gateway info io_uring path=disk.img             what is known about a disk
 
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
-flushed. A second one ends it at once. Exit codes: 0 success, 1 failure, 2 wrong
-usage or a wrong configuration; with --run that of the command.";
+flushed. A second one ends it at once. SIGHUP has the file of --config read again.
+Exit codes: 0 success, 1 failure, 2 wrong usage or a wrong configuration; with
+--run that of the command.";
 
 const PKI_EXAMPLES: &str = "\
 Examples:
