@@ -4,6 +4,7 @@
 # devices: nvme-512 nvme-4096
 # limit: 300
 # beside: no
+# emulator: one-thread
 # programs: device-conformance
 . /guest/lib.sh
 

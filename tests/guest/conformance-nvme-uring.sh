@@ -4,6 +4,7 @@
 # devices: nvme-512 nvme-4096
 # limit: 200
 # beside: no
+# emulator: one-thread
 # programs: device-conformance
 . /guest/lib.sh
 

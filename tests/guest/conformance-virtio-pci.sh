@@ -4,6 +4,7 @@
 # devices: virtio-split virtio-packed
 # limit: 200
 # beside: no
+# emulator: one-thread
 # programs: device-conformance
 . /guest/lib.sh
 

@@ -3,6 +3,7 @@
 # devices: nvme-damaged
 # limit: 100
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 
 # check_damage NAME DRIVER WORD…: the block is at 20 MiB.

@@ -3,6 +3,7 @@
 # devices: nvme-holes
 # limit: 60
 # beside: no
+# emulator: one-thread
 # holes: nvme-holes 4+4 12+4 36+4 44+4
 . /guest/lib.sh
 

@@ -4,6 +4,7 @@
 # devices: nvme-512 nvme-4096
 # limit: 120
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 
 # served WORD…: the driver with these properties. RUN goes before the command.

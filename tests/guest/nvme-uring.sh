@@ -4,6 +4,7 @@
 # devices: nvme-512 nvme-4096 nbd
 # limit: 240
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 . /guest/serving.sh
 

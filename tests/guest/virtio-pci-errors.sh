@@ -3,6 +3,7 @@
 # devices: virtio-split virtio-odd nvme-512
 # limit: 120
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 
 sysfs() {

@@ -3,6 +3,7 @@
 # devices: virtio-split
 # limit: 90
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 
 vfio_bind virtio-split

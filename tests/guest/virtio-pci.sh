@@ -3,6 +3,7 @@
 # devices: virtio-split virtio-packed nbd
 # limit: 180
 # beside: no
+# emulator: one-thread
 . /guest/lib.sh
 . /guest/serving.sh
 

@@ -42,13 +42,12 @@ impl Setup<'_> {
     fn boot(
         &self,
         scenarios: &[Scenario],
+        accelerator: &str,
         deadline: Instant,
         report: &mut Report,
         notice: impl FnMut(&mut Report),
     ) -> Result<Ending> {
         self.write(&scenario::waves(scenarios.to_vec()))?;
-        let measures = scenarios.iter().any(|scenario| scenario.measures);
-        let accelerator = if measures { machine::THREADS } else { machine::ONE_THREAD };
         let ending = machine::run(self.bed, self.base, self.files, accelerator, deadline, report, notice)?;
         match unpack_artefacts(self.files) {
             // The machine may have ended in the middle of an archive.
@@ -80,30 +79,48 @@ pub(super) fn run(
     mut notice: impl FnMut(&mut Report),
 ) -> Result<(Report, Ending)> {
     let deadline = Instant::now() + limit;
-    until_all_ended(scenarios, |left, report| {
-        let ending = setup.boot(left, deadline, report, &mut notice)?;
-        notice(report);
-        if ending.is_of_emulator() {
-            setup.files.print_last_words();
+    let mut report = Report::default();
+    let mut worst = Ending::Done;
+    for (accelerator, group) in machines(scenarios) {
+        report.begin_again();
+        let ending = until_all_ended(&group, &mut report, |left, report| {
+            let ending = setup.boot(left, accelerator, deadline, report, &mut notice)?;
+            notice(report);
+            if ending.is_of_emulator() {
+                setup.files.print_last_words();
+            }
+            Ok(ending)
+        })?;
+        if !matches!(ending, Ending::Done) {
+            worst = ending;
         }
-        Ok(ending)
-    })
+    }
+    Ok((report, worst))
+}
+
+/// The machines that are needed, one after the other, and what runs on each.
+fn machines(scenarios: &[Scenario]) -> Vec<(&'static str, Vec<Scenario>)> {
+    let measures = scenarios.iter().any(|scenario| scenario.measures);
+    let on_one_thread = |scenario: &Scenario| scenario.one_thread && !measures;
+    let (one, several): (Vec<_>, Vec<_>) = scenarios.iter().cloned().partition(on_one_thread);
+    let machines = [(machine::ONE_THREAD, one), (machine::THREADS, several)];
+    machines.into_iter().filter(|(_, scenarios)| !scenarios.is_empty()).collect()
 }
 
 /// Boots for what is left, until nothing is, or somebody else than the emulator failed.
 fn until_all_ended(
     scenarios: &[Scenario],
+    report: &mut Report,
     mut boot: impl FnMut(&[Scenario], &mut Report) -> Result<Ending>,
-) -> Result<(Report, Ending)> {
-    let mut report = Report::default();
+) -> Result<Ending> {
     let mut left = scenarios.to_vec();
     let mut boots = 0;
     loop {
-        let ending = boot(&left, &mut report)?;
+        let ending = boot(&left, report)?;
         boots += 1;
         left.retain(|scenario| report.outcome(&scenario.name).end.is_none());
         if left.is_empty() || boots == BOOTS_MAX || !ending.is_of_emulator() {
-            return Ok((report, ending));
+            return Ok(ending);
         }
         let names: Vec<&str> = left.iter().map(|scenario| scenario.name.as_str()).collect();
         eprintln!("guest: {ending}; booting again for {}", names.join(", "));
@@ -152,7 +169,7 @@ mod tests {
     /// Runs boots that report these texts and end this way: the scenarios of each boot, and how the last one ended.
     fn boots(texts: &[&str], ending: fn() -> Ending) -> (Vec<String>, Ending) {
         let mut asked = Vec::new();
-        let (_, ending) = until_all_ended(&scenarios(), |left, report| {
+        let ending = until_all_ended(&scenarios(), &mut Report::default(), |left, report| {
             report.add(texts[asked.len()].as_bytes());
             asked.push(left.iter().map(|scenario| scenario.name.as_str()).collect());
             Ok(if report.is_complete() { Ending::Done } else { ending() })
@@ -163,6 +180,25 @@ mod tests {
 
     fn aborted() -> Ending {
         Ending::Emulator(ExitStatus::from_raw(6))
+    }
+
+    #[test]
+    fn scenarios_run_on_the_machine_that_they_need() {
+        let header = "# It works.\n# devices: none\n# limit: 4\n# beside: yes\n";
+        let on_one = format!("{header}# emulator: one-thread\n");
+        let measures = format!("{on_one}# measures: yes\n");
+        let scenario = |name, header: &str| Scenario::parse(name, header).unwrap();
+        let names = |scenarios: &[Scenario]| {
+            let names = |(accelerator, group): (&'static str, Vec<Scenario>)| {
+                (accelerator, group.iter().map(|scenario| scenario.name.as_str()).collect::<String>())
+            };
+            machines(scenarios).into_iter().map(names).collect::<Vec<_>>()
+        };
+        let (a, b, c) = (scenario("a", header), scenario("b", &on_one), scenario("c", &measures));
+        let expected = [(machine::ONE_THREAD, "b".to_owned()), (machine::THREADS, "a".to_owned())];
+        assert_eq!(names(&[a.clone(), b.clone()]), expected);
+        assert_eq!(names(&[a]), [(machine::THREADS, "a".to_owned())]);
+        assert_eq!(names(&[b, c]), [(machine::THREADS, "bc".to_owned())]);
     }
 
     #[test]

@@ -107,7 +107,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// (`iotlb_to_section`) or loses a timer, often within a minute, where drivers map, unmap and reset devices on one
 /// processor while another uses them.
 pub(super) const ONE_THREAD: &str = "tcg,thread=single";
-/// A thread for each processor: where speed is measured, and devices stay as they are.
+/// A thread for each processor: where speed is measured or compared, and devices stay as they are.
 pub(super) const THREADS: &str = "tcg,thread=multi";
 /// How often the machine is looked at.
 const POLL: Duration = Duration::from_millis(50);

@@ -13,7 +13,8 @@
 //! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
 //! out: those of [`programs::ON_DEMAND`] that it needs. `holes: DISK FIRST+LENGTH…` says what of a disk is no more than
 //! holes in its image at the end, in MiB; no other scenario has the disk then. A line `measures: yes` says that it
-//! measures: it runs only when it is asked for by name, with the gateway as it is shipped.
+//! measures: it runs only when it is asked for by name, with the gateway as it is shipped. A line
+//! `emulator: one-thread` is for what has devices mapped, unmapped and reset: see [`machine::ONE_THREAD`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,6 +51,8 @@ pub(super) struct Scenario {
     beside: bool,
     /// It measures.
     pub(super) measures: bool,
+    /// It runs where all processors are one thread of the emulator.
+    pub(super) one_thread: bool,
     /// Programs of this repository, beside the gateway.
     pub(super) programs: Vec<String>,
     /// What is left of a disk.
@@ -65,7 +68,10 @@ impl Scenario {
         let mut keys = BTreeMap::new();
         for line in text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim) {
             match line.split_once(": ") {
-                Some((key @ ("devices" | "limit" | "beside" | "programs" | "measures" | "holes"), value)) => {
+                Some((
+                    key @ ("devices" | "limit" | "beside" | "programs" | "measures" | "holes" | "emulator"),
+                    value,
+                )) => {
                     ensure!(keys.insert(key, value).is_none(), "`{key}` twice");
                 }
                 _ if line.starts_with('!') => {
@@ -91,6 +97,11 @@ impl Scenario {
             limit_seconds,
             beside: is_yes("beside", key("beside")?)?,
             measures: is_yes("measures", keys.get("measures").copied().unwrap_or("no"))?,
+            one_thread: match keys.get("emulator").copied() {
+                None => false,
+                Some("one-thread") => true,
+                Some(other) => bail!("`emulator` is one-thread, not `{other}`"),
+            },
             programs: programs(keys.get("programs").copied().unwrap_or_default())?,
             holes: keys.get("holes").copied().map(Holes::parse).transpose()?,
         })
