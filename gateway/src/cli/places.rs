@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use drivers::Error;
 
 use super::args::Places;
-use crate::config::ListenConfig;
 use crate::net::activation::Activation;
 use crate::net::listen::{DEFAULT_PORT, Listen};
 
@@ -33,7 +32,7 @@ pub(super) fn listen(
     places: &Places,
     run: bool,
     passed: Passed,
-    of_file: Vec<ListenConfig>,
+    of_file: Vec<Listen>,
 ) -> Result<Vec<Listen>, Error> {
     if passed.any {
         return activated(places, run, passed, of_file);
@@ -55,7 +54,7 @@ pub(super) fn listen(
     }
     Ok(match (all.is_empty(), of_file.is_empty()) {
         (false, _) => all,
-        (true, false) => of_file.into_iter().map(of_config).collect(),
+        (true, false) => of_file,
         (true, true) if run => vec![Listen::Private],
         (true, true) => vec![Listen::Tcp { hosts: Vec::new(), port }],
     })
@@ -79,12 +78,7 @@ fn unix_sockets(paths: &[PathBuf]) -> Result<Vec<Listen>, Error> {
 }
 
 /// The same with sockets that were passed.
-fn activated(
-    places: &Places,
-    run: bool,
-    passed: Passed,
-    of_file: Vec<ListenConfig>,
-) -> Result<Vec<Listen>, Error> {
+fn activated(places: &Places, run: bool, passed: Passed, of_file: Vec<Listen>) -> Result<Vec<Listen>, Error> {
     let given = [
         ("-p", places.port.is_some()),
         ("-i", !places.ipaddr.is_empty()),
@@ -102,18 +96,8 @@ fn activated(
     Ok(match (passed.client, of_file.is_empty()) {
         (true, _) => Vec::new(),
         (false, true) => vec![Listen::Activated { name: None }],
-        (false, false) => of_file.into_iter().map(of_config).collect(),
+        (false, false) => of_file,
     })
-}
-
-fn of_config(place: ListenConfig) -> Listen {
-    match place {
-        ListenConfig::Tcp { host, port } => Listen::Tcp { hosts: vec![host], port },
-        ListenConfig::Unix(path) => Listen::Unix(path),
-        ListenConfig::Private => Listen::Private,
-        ListenConfig::Vsock { port } => Listen::Vsock { port },
-        ListenConfig::Activation { name } => Listen::Activated { name: Some(name) },
-    }
 }
 
 /// Paths mean what they mean in the folder where the program was started.

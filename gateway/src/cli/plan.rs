@@ -13,9 +13,10 @@ use super::parts::Another;
 use super::places::{self, Passed, absolute};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
-use crate::config::{self, ListenConfig, ServerConfig};
+use crate::config::{self, ServerConfig};
 use crate::net::activation::Activation;
 use crate::net::limits::Limits;
+use crate::net::listen::Listen;
 use crate::rules::Rules;
 use crate::server::{Device, ExportPlan, Offer, Plan, Reload};
 
@@ -86,7 +87,7 @@ fn assemble(
     options: &Serve,
     server: &ServerConfig,
     passed: Passed,
-    listen: Vec<ListenConfig>,
+    listen: Vec<Listen>,
     exports: Vec<ExportPlan>,
 ) -> Result<Plan, Error> {
     let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
@@ -202,7 +203,6 @@ fn check_option(option: &str, text: &str) -> Result<(), Error> {
 mod tests {
     use super::super::args::Arguments;
     use super::*;
-    use crate::net::listen::Listen;
     use clap::Parser;
 
     fn parse(line: &[&str]) -> Result<Plan, Error> {

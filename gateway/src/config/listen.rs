@@ -1,36 +1,18 @@
 //! `[[listen]]`: one place to listen on.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
 
 use super::section::{At, Section};
-use crate::net::listen::{DEFAULT_PORT, SOCKET_PATH_BYTES_MAX};
+use crate::net::listen::{DEFAULT_PORT, Listen, SOCKET_PATH_BYTES_MAX};
 
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ListenConfig {
-    /// On a port of a host (name or address); port 0 takes a free one.
-    Tcp { host: String, port: u16 },
-    /// On a socket file, by its absolute path.
-    Unix(PathBuf),
-    /// On a socket file in a private folder made for it.
-    Private,
-    /// On a port between virtual machines and their host.
-    Vsock { port: u32 },
-    /// On the socket that was passed under this name.
-    Activation { name: String },
+/// Whether clients that come here may have an IP address.
+pub(super) fn has_addresses(place: &Listen) -> bool {
+    matches!(place, Listen::Tcp { .. } | Listen::Activated { .. })
 }
 
-impl ListenConfig {
-    /// Whether clients that come here may have an IP address.
-    pub(super) fn has_addresses(&self) -> bool {
-        matches!(self, ListenConfig::Tcp { .. } | ListenConfig::Activation { .. })
-    }
-
-    /// Whether clients that come here may have a user and a group.
-    pub(super) fn has_users(&self) -> bool {
-        !matches!(self, ListenConfig::Tcp { .. } | ListenConfig::Vsock { .. })
-    }
+/// Whether clients that come here may have a user and a group.
+pub(super) fn has_users(place: &Listen) -> bool {
+    !matches!(place, Listen::Tcp { .. } | Listen::Vsock { .. })
 }
 
 /// The keys of which each section has one.
@@ -42,12 +24,12 @@ const VSOCK_PORT_MAX: i64 = u32::MAX as i64 - 1;
 /// Longest name of a passed socket (systemd.socket(5), `FileDescriptorName=`).
 const ACTIVATION_NAME_BYTES_MAX: usize = 255;
 
-pub(super) fn read(mut section: Section<'_>) -> Option<At<ListenConfig>> {
+pub(super) fn read(mut section: Section<'_>) -> Option<At<Listen>> {
     let port = section.number("port", 0, u16::MAX.into()).map(|port| port.value);
     let tcp = tcp(&mut section, port);
     let unix = unix(&mut section);
     let vsock = section.number("vsock", 0, VSOCK_PORT_MAX).and_then(|port| u32::try_from(port.value).ok());
-    let vsock = vsock.map(|port| ListenConfig::Vsock { port });
+    let vsock = vsock.map(|port| Listen::Vsock { port });
     let activation = activation(&mut section);
     check_keys(&section);
     let at = section.at();
@@ -75,12 +57,12 @@ fn check_keys(section: &Section<'_>) {
     }
 }
 
-fn tcp(section: &mut Section<'_>, port: Option<i64>) -> Option<ListenConfig> {
+fn tcp(section: &mut Section<'_>, port: Option<i64>) -> Option<Listen> {
     let host = section.text("tcp")?;
     match check_host(&host.value) {
         Ok(host) => {
             let port = port.map_or(Some(DEFAULT_PORT), |port| u16::try_from(port).ok())?;
-            Some(ListenConfig::Tcp { host, port })
+            Some(Listen::Tcp { hosts: vec![host], port })
         }
         Err((reason, hint)) => {
             let text = format!("key 'tcp' cannot be '{}': {reason}", host.value);
@@ -90,20 +72,20 @@ fn tcp(section: &mut Section<'_>, port: Option<i64>) -> Option<ListenConfig> {
     }
 }
 
-fn activation(section: &mut Section<'_>) -> Option<ListenConfig> {
+fn activation(section: &mut Section<'_>) -> Option<Listen> {
     let At { at, value: name } = section.text("activation")?;
     if is_socket_name(&name) {
-        return Some(ListenConfig::Activation { name });
+        return Some(Listen::Activated { name: Some(name) });
     }
     let text = format!("key 'activation' cannot be '{name}': it is no name of a socket");
     section.context.mistakes.add_with_hint(at, text, "it is what FileDescriptorName= of the unit says");
     None
 }
 
-fn unix(section: &mut Section<'_>) -> Option<ListenConfig> {
+fn unix(section: &mut Section<'_>) -> Option<Listen> {
     let path = section.path("unix")?;
     if section.text("unix").is_some_and(|text| text.value == "-") {
-        return Some(ListenConfig::Private);
+        return Some(Listen::Private);
     }
     let bytes = path.value.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
@@ -115,7 +97,7 @@ fn unix(section: &mut Section<'_>) -> Option<ListenConfig> {
         section.context.mistakes.add_with_hint(path.at, text, "choose a shorter path");
         return None;
     }
-    Some(ListenConfig::Unix(path.value))
+    Some(Listen::Unix(path.value))
 }
 
 /// A name that systemd may give to a socket.

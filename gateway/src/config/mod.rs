@@ -27,8 +27,9 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::net::listen::Listen;
+
 pub(crate) use export::ExportConfig;
-pub(crate) use listen::ListenConfig;
 use report::Mistakes;
 pub(crate) use report::Report;
 use section::{At, Context, Section, type_name};
@@ -42,7 +43,7 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     /// In the order of the file; empty if it does not say where to listen.
-    pub(crate) listen: Vec<ListenConfig>,
+    pub(crate) listen: Vec<Listen>,
     /// At least one. The default comes first, the others in the order of the file.
     pub(crate) exports: Vec<ExportConfig>,
 }
@@ -103,7 +104,7 @@ fn walk(text: &str, context: Context<'_>) -> Config {
         .table("server")
         .map(|(at, table)| server::read(Section::new("[server]", at, table, context)))
         .unwrap_or_default();
-    let listen: Vec<At<ListenConfig>> =
+    let listen: Vec<At<Listen>> =
         sections(&mut root, "listen", "[[listen]]").into_iter().filter_map(listen::read).collect();
     let exports: Vec<export::Draft> =
         sections(&mut root, "export", "[[export]]").into_iter().map(export::read).collect();

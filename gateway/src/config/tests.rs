@@ -86,12 +86,12 @@ fn everything_has_a_place_in_the_result() {
     };
     assert_eq!(config.server, server);
     let listen = [
-        ListenConfig::Tcp { host: "::1".into(), port: 10809 },
-        ListenConfig::Tcp { host: "0.0.0.0".into(), port: 0 },
-        ListenConfig::Unix("/folder/sock".into()),
-        ListenConfig::Private,
-        ListenConfig::Vsock { port: 10809 },
-        ListenConfig::Activation { name: "nbd".into() },
+        Listen::Tcp { hosts: vec!["::1".into()], port: 10809 },
+        Listen::Tcp { hosts: vec!["0.0.0.0".into()], port: 0 },
+        Listen::Unix("/folder/sock".into()),
+        Listen::Private,
+        Listen::Vsock { port: 10809 },
+        Listen::Activated { name: Some("nbd".into()) },
     ];
     assert_eq!(config.listen, listen);
     let [two, one, three] = &config.exports[..] else { panic!("{:?}", config.exports) };

@@ -5,17 +5,13 @@ use std::collections::HashSet;
 use nbd::server::TlsMode;
 
 use super::export::Draft;
-use super::listen::ListenConfig;
+use super::listen::{has_addresses, has_users};
 use super::report::Mistakes;
 use super::section::At;
 use super::server::ServerConfig;
+use crate::net::listen::Listen;
 
-pub(super) fn check(
-    server: &ServerConfig,
-    listen: &[At<ListenConfig>],
-    exports: &[Draft],
-    mistakes: &Mistakes,
-) {
+pub(super) fn check(server: &ServerConfig, listen: &[At<Listen>], exports: &[Draft], mistakes: &Mistakes) {
     check_places(listen, mistakes);
     check_names(exports, mistakes);
     check_default(exports, mistakes);
@@ -26,10 +22,10 @@ pub(super) fn check(
 }
 
 /// No place twice. A free port is another one each time, a private folder too.
-fn check_places(listen: &[At<ListenConfig>], mistakes: &Mistakes) {
+fn check_places(listen: &[At<Listen>], mistakes: &Mistakes) {
     let mut seen = HashSet::new();
     for place in listen {
-        let many = matches!(place.value, ListenConfig::Tcp { port: 0, .. } | ListenConfig::Private);
+        let many = matches!(place.value, Listen::Tcp { port: 0, .. } | Listen::Private);
         if !many && !seen.insert(&place.value) {
             mistakes.add_with_hint(place.at, "this place to listen on is there twice", "leave it out here");
         }
@@ -84,12 +80,12 @@ fn check_tls(server: &ServerConfig, export: &Draft, mistakes: &Mistakes) {
 }
 
 /// Rules about what clients of no place to listen on have.
-fn check_reach(listen: &[At<ListenConfig>], export: &Draft, mistakes: &Mistakes) {
+fn check_reach(listen: &[At<Listen>], export: &Draft, mistakes: &Mistakes) {
     if listen.is_empty() {
         return;
     }
-    let users = listen.iter().any(|place| place.value.has_users());
-    let addresses = listen.iter().any(|place| place.value.has_addresses());
+    let users = listen.iter().any(|place| has_users(&place.value));
+    let addresses = listen.iter().any(|place| has_addresses(&place.value));
     for (key, at) in &export.allow_keys {
         match *key {
             "uid" | "gid" if !users => {

@@ -24,7 +24,7 @@ const BACKLOG: i32 = 65535;
 pub(crate) const DEFAULT_PORT: u16 = 10809;
 
 /// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Listen {
     /// On this port of these hosts (names or addresses); of the loopback addresses if there are none. Port 0 takes a
     /// free one.
