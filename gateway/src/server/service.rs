@@ -121,8 +121,11 @@ impl Service {
     /// # Errors
     /// A device cannot be opened.
     pub(super) async fn reload(&mut self, plans: Vec<ExportPlan>) -> Result<Changes, Error> {
-        let fresh: Vec<ExportPlan> =
-            plans.iter().filter(|plan| self.device_of(plan).is_none()).cloned().collect();
+        let fresh: Vec<ExportPlan> = plans
+            .iter()
+            .filter(|plan| !self.exports.iter().any(|served| served.has_device_of(plan)))
+            .cloned()
+            .collect();
         let devices = opening::start_all(fresh.iter().map(|plan| plan.device.clone()).collect()).await?;
         let mut opened: Vec<Served> = Vec::new();
         for (plan, device) in fresh.into_iter().zip(devices) {
@@ -142,46 +145,27 @@ impl Service {
         Ok(changes)
     }
 
-    /// Where the device of this plan is in service already, under the same name.
-    fn device_of(&self, plan: &ExportPlan) -> Option<usize> {
-        self.exports
-            .iter()
-            .position(|served| served.plan.offer.name == plan.offer.name && served.plan.device == plan.device)
-    }
-
     /// The part of a reload that cannot fail. `opened` are the plans' devices that were not in service.
     fn exchange(&mut self, plans: Vec<ExportPlan>, opened: Vec<Served>) -> Changes {
         let mut changes = Changes::default();
-        let mut before: Vec<Option<Served>> =
-            std::mem::take(&mut self.exports).into_iter().map(Some).collect();
+        let mut before = std::mem::take(&mut self.exports);
         let mut opened = opened.into_iter();
         for plan in plans {
-            let place = before.iter_mut().find(|served| {
-                served.as_ref().is_some_and(|served| served.plan.offer.name == plan.offer.name)
-            });
-            let same_device = |served: &Option<Served>| {
-                served.as_ref().is_some_and(|served| served.plan.device == plan.device)
-            };
-            match place {
-                Some(place) if same_device(place) => {
-                    if let Some(served) = place.take() {
-                        changes.changed += usize::from(served.plan.offer != plan.offer);
-                        self.exports.push(served.offered_as(plan));
-                    }
-                }
-                place => {
-                    match place {
-                        Some(_) => changes.changed += 1,
-                        None => changes.added += 1,
-                    }
-                    self.exports.extend(opened.next());
-                }
+            if let Some(place) = before.iter().position(|served| served.has_device_of(&plan)) {
+                let served = before.remove(place);
+                changes.changed += usize::from(served.plan.offer != plan.offer);
+                self.exports.push(served.offered_as(plan));
+                continue;
             }
+            match before.iter().any(|served| served.has_name_of(&plan)) {
+                true => changes.changed += 1,
+                false => changes.added += 1,
+            }
+            self.exports.extend(opened.next());
         }
         self.publish();
-        for served in before.into_iter().flatten() {
-            let has_successor =
-                self.exports.iter().any(|other| other.plan.offer.name == served.plan.offer.name);
+        for served in before {
+            let has_successor = self.exports.iter().any(|other| other.has_name_of(&served.plan));
             changes.removed += usize::from(!has_successor);
             self.dismiss(served);
         }
@@ -211,6 +195,15 @@ impl Service {
 }
 
 impl Served {
+    fn has_name_of(&self, plan: &ExportPlan) -> bool {
+        self.plan.offer.name == plan.offer.name
+    }
+
+    /// Whether the plan's device is this one, under the same name.
+    fn has_device_of(&self, plan: &ExportPlan) -> bool {
+        self.has_name_of(plan) && self.plan.device == plan.device
+    }
+
     /// The same device, offered otherwise. Clients that would not get what they have now are sent away.
     fn offered_as(self, plan: ExportPlan) -> Served {
         if self.plan.offer == plan.offer {
