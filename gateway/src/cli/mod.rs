@@ -135,7 +135,13 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
 }
 
 /// Serves what the line or the file says, or only checks the file.
-fn serve(words: &[String], options: Serve, more: &[Another], activation: Activation) -> Result<u8, Failure> {
+fn serve(
+    words: &[String],
+    mut options: Serve,
+    more: &[Another],
+    activation: Activation,
+) -> Result<u8, Failure> {
+    options.resolve_paths()?;
     let file = options.config.as_ref().or(options.check_config.as_ref());
     if file.is_some() && !(words.is_empty() && more.is_empty()) {
         return Err(Error::usage("there are drivers on the command line besides a configuration file")

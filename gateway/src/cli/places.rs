@@ -1,6 +1,6 @@
 //! Where to listen, by options, a configuration file and what was passed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use drivers::Error;
 
@@ -65,7 +65,7 @@ fn unix_sockets(paths: &[PathBuf]) -> Result<Vec<Listen>, Error> {
     for path in paths {
         let listen = match path.as_os_str() == "-" {
             true => Listen::Private,
-            false => Listen::Unix(absolute("unix", path)?),
+            false => Listen::Unix(path.clone()),
         };
         if listen != Listen::Private && all.contains(&listen) {
             return Err(
@@ -97,12 +97,5 @@ fn activated(places: &Places, run: bool, passed: Passed, of_file: Vec<Listen>) -
         (true, _) => Vec::new(),
         (false, true) => vec![Listen::Activated { name: None }],
         (false, false) => of_file,
-    })
-}
-
-/// Paths mean what they mean in the folder where the program was started.
-pub(super) fn absolute(option: &str, path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|cause| {
-        Error::usage(format!("option --{option} cannot be '{}': {cause}", path.display())).hint("give a path")
     })
 }

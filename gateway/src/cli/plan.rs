@@ -1,7 +1,7 @@
 //! What the options mean together, and with a configuration file.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drivers::{Error, StartOptions};
@@ -10,7 +10,7 @@ use nbd::server::TlsMode;
 use super::Failure;
 use super::args::{Clients, Offered, Serve, Tuning};
 use super::parts::Another;
-use super::places::{self, Passed, absolute};
+use super::places::{self, Passed};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
 use crate::config::{self, ServerConfig};
@@ -31,6 +31,33 @@ const HANDSHAKES_MAX: usize = 2000;
 
 /// How long a handshake may take, unless told otherwise.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Serve {
+    /// Makes paths absolute: they mean what they mean in the folder where the program was started, also when a daemon
+    /// that is elsewhere makes its plan anew.
+    ///
+    /// # Errors
+    /// Usage errors: a path is empty.
+    pub(super) fn resolve_paths(&mut self) -> Result<(), Error> {
+        let sockets = self.places.unix.iter_mut().filter(|path| path.as_os_str() != "-");
+        let others = [
+            ("pidfile", &mut self.pidfile),
+            ("tls-certificates", &mut self.tls.tls_certificates),
+            ("tls-psk", &mut self.tls.tls_psk),
+        ];
+        let others = others.into_iter().filter_map(|(option, path)| Some((option, path.as_mut()?)));
+        for (option, path) in sockets.map(|path| ("unix", path)).chain(others) {
+            *path = absolute(option, path)?;
+        }
+        Ok(())
+    }
+}
+
+fn absolute(option: &str, path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|cause| {
+        Error::usage(format!("option --{option} cannot be '{}': {cause}", path.display())).hint("give a path")
+    })
+}
 
 /// The plan of a server that serves the drivers of the command line.
 ///
@@ -90,7 +117,6 @@ fn assemble(
     listen: Vec<Listen>,
     exports: Vec<ExportPlan>,
 ) -> Result<Plan, Error> {
-    let pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
     let poll = options.poll.or(server.poll_microseconds).unwrap_or(POLL_MICROSECONDS);
     let tls = options.tls.settings(server)?;
     if tls.mode == TlsMode::Off
@@ -111,7 +137,7 @@ fn assemble(
         daemon: options.daemon,
         exit_with_parent: options.exit_with_parent,
         exports,
-        pidfile: pidfile.or_else(|| server.pidfile.clone()),
+        pidfile: options.pidfile.clone().or_else(|| server.pidfile.clone()),
         print_uri: options.print_uri,
         run: options.run.clone(),
         poll: Duration::from_micros(poll.into()),
@@ -123,14 +149,10 @@ fn assemble(
 ///
 /// # Errors
 /// As [`of_file`].
-pub(super) fn of_config(file: &Path, mut options: Serve, activation: &Activation) -> Result<Plan, Failure> {
-    for path in options.places.unix.iter_mut().filter(|path| path.as_os_str() != "-") {
-        *path = absolute("unix", path)?;
-    }
-    options.pidfile = options.pidfile.as_deref().map(|path| absolute("pidfile", path)).transpose()?;
+pub(super) fn of_config(file: &Path, options: Serve, activation: &Activation) -> Result<Plan, Failure> {
     let passed = Passed::of(activation);
     let mut plan = of_file(file, &options, passed)?;
-    // A daemon is elsewhere when it reads the file again.
+    // A daemon is elsewhere when it reads the file again; messages at the start call it as the user did.
     let file = absolute("config", file)?;
     let again = move || {
         of_file(&file, &options, passed).map_err(|failure| match failure {
@@ -210,7 +232,8 @@ mod tests {
         plan_of(Arguments::try_parse_from(line).unwrap())
     }
 
-    fn plan_of(arguments: Arguments) -> Result<Plan, Error> {
+    fn plan_of(mut arguments: Arguments) -> Result<Plan, Error> {
+        arguments.serve.resolve_paths()?;
         of_line(&arguments.words, &arguments.serve, &[], &Activation::default())
     }
 

@@ -1,12 +1,11 @@
 //! The options of TLS, and what they mean together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use drivers::Error;
 use nbd::server::TlsMode;
 
-use super::places::absolute;
 use crate::config::ServerConfig;
 use crate::tls::Settings;
 
@@ -20,11 +19,11 @@ pub(super) struct Tls {
     /// Folder with server-cert.pem and server-key.pem, and with ca-cert.pem (and ca-crl.pem) to verify clients;
     /// 'gateway pki DIR' makes one
     #[arg(long, value_name = "DIR", help_heading = "Encryption")]
-    tls_certificates: Option<PathBuf>,
+    pub(super) tls_certificates: Option<PathBuf>,
 
     /// File with lines USER:KEY, for clients with pre-shared keys. With certificates too, clients choose
     #[arg(long, value_name = "FILE", help_heading = "Encryption")]
-    tls_psk: Option<PathBuf>,
+    pub(super) tls_psk: Option<PathBuf>,
 
     /// Refuse clients without a certificate that is signed by an authority of ca-cert.pem
     #[arg(long, help_heading = "Encryption")]
@@ -45,12 +44,8 @@ impl Tls {
     /// # Errors
     /// Usage errors.
     pub(super) fn settings(&self, server: &ServerConfig) -> Result<Settings, Error> {
-        let path = |option, path: &Option<PathBuf>| {
-            path.as_deref().map(|path: &Path| absolute(option, path)).transpose()
-        };
-        let certificates = path("tls-certificates", &self.tls_certificates)?;
-        let certificates = certificates.or_else(|| server.tls_certificates.clone());
-        let psk = path("tls-psk", &self.tls_psk)?.or_else(|| server.tls_psk.clone());
+        let certificates = self.tls_certificates.clone().or_else(|| server.tls_certificates.clone());
+        let psk = self.tls_psk.clone().or_else(|| server.tls_psk.clone());
         let verify_peer = self.tls_verify_peer || server.tls_verify_peer == Some(true);
         let can = certificates.is_some() || psk.is_some();
         let mode = match self.tls.map(TlsMode::from).or(server.tls) {
@@ -94,7 +89,9 @@ mod tests {
 
     fn settings(line: &[&str]) -> Result<Settings, Error> {
         let line = ["gateway"].iter().chain(line).chain(&["memory", "1M"]);
-        Arguments::try_parse_from(line).unwrap().serve.tls.settings(&ServerConfig::default())
+        let mut options = Arguments::try_parse_from(line).unwrap().serve;
+        options.resolve_paths()?;
+        options.tls.settings(&ServerConfig::default())
     }
 
     #[test]
