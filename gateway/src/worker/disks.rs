@@ -20,7 +20,7 @@ pub(super) struct Hosted {
 #[derive(Default)]
 pub(super) struct Disks {
     places: Vec<Option<Box<Hosted>>>,
-    /// Disks that may have something to do: of hundreds only these cost anything.
+    /// Disks that may have something to do: of hundreds only these cost anything in a turn.
     active: Vec<usize>,
     /// Disks whose end has begun.
     endings: usize,
