@@ -37,8 +37,11 @@ impl To<'_> {
                 let mut command = Command::new(tool(client).expect("it was asked for before"));
                 command.args(["-l", "-unix", self.socket(), "-H", host]);
                 command.arg("-A").arg(format!("{folder}/ca-cert.pem"));
-                command.arg("-F").arg(format!("{folder}/client-cert.pem"));
-                command.arg("-K").arg(format!("{folder}/client-key.pem"));
+                // It does not go without files that it was told of.
+                if Path::new(folder).join("client-cert.pem").exists() {
+                    command.arg("-F").arg(format!("{folder}/client-cert.pem"));
+                    command.arg("-K").arg(format!("{folder}/client-key.pem"));
+                }
                 run(&mut command)
             }
             client => libnbd(client, &uri),
