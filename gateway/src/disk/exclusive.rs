@@ -37,11 +37,17 @@ pub(super) struct EdgeOp {
     writing: bool,
 }
 
-/// One block of the device (the last one may be cut off by the capacity).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One block of the device. The last one may be cut off by the capacity, which workers learn at different times.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
     offset: u64,
     len: u64,
+}
+
+impl PartialEq for Block {
+    fn eq(&self, other: &Block) -> bool {
+        self.offset == other.offset
+    }
 }
 
 impl Block {
@@ -111,6 +117,8 @@ pub(super) struct Exclusive {
     /// A device that failed did not give it back.
     scratch_is_lost: bool,
     waiting_for_scratch: VecDeque<Key>,
+    /// Those that wait are being ended, further down in the stack.
+    is_failing: bool,
     held: Vec<Held>,
     parked: VecDeque<Request>,
 }
@@ -124,6 +132,7 @@ impl Exclusive {
             scratch,
             scratch_is_lost: false,
             waiting_for_scratch: VecDeque::new(),
+            is_failing: false,
             held: Vec::new(),
             parked: VecDeque::new(),
         }
@@ -266,11 +275,7 @@ impl Disk {
             self.exclusive.scratch_is_lost = self.exclusive.scratch.is_none();
         }
         if self.dead || self.exclusive.scratch_is_lost {
-            // Nothing can be read into it.
-            if let Some(key) = self.exclusive.waiting_for_scratch.pop_front() {
-                self.edge_over(key, Some(Errno::IO));
-            }
-            return;
+            return self.fail_waiting();
         }
         let Some(&key) = self.exclusive.waiting_for_scratch.front() else { return };
         let Some(scratch) = self.exclusive.scratch.take() else { return };
@@ -278,6 +283,18 @@ impl Disk {
         let Some(State::Edge(edge)) = self.ops.get(key).map(|op| &op.state) else { return };
         let block = edge.block;
         self.launch(key, Operation::Read(scratch), block.offset, block.len, RequestFlags::default());
+    }
+
+    /// Ends all that wait for the scratch lease: nothing can be read into it. The end of one brings the next, of which
+    /// there may be thousands, so they do not end inside of each other.
+    fn fail_waiting(&mut self) {
+        if std::mem::replace(&mut self.exclusive.is_failing, true) {
+            return;
+        }
+        while let Some(key) = self.exclusive.waiting_for_scratch.pop_front() {
+            self.edge_over(key, Some(Errno::IO));
+        }
+        self.exclusive.is_failing = false;
     }
 
     pub(super) fn edge_completed(&mut self, key: Key, completion: Completion) {
@@ -364,5 +381,8 @@ mod tests {
         assert_eq!(table.release(other), None);
         assert_eq!(table.release(second), Some(third));
         assert_eq!(table.release(third), None);
+        let cut_off = Block { len: 100, ..block };
+        assert!(table.ask(first, cut_off));
+        assert!(!table.ask(second, block), "it is the same block, whatever the capacity is said to be");
     }
 }

@@ -234,6 +234,11 @@ impl Disk {
             && !self.queue.has_news()
     }
 
+    /// Whether operations are under way. They may wait for other workers while nothing is to be done here.
+    pub(crate) fn has_operations(&self) -> bool {
+        !self.ops.is_empty()
+    }
+
     /// Whether a turn may do something: one that is dead is asked whether it still is.
     pub(crate) fn has_something_to_do(&self) -> bool {
         self.dead || !self.is_idle()

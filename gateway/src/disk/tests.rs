@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use drivers::{
@@ -48,6 +49,8 @@ struct Device {
     chance: Arc<Mutex<Chance>>,
     region: Arc<Region>,
     fault: Fault,
+    /// Nothing goes any more.
+    gone: Arc<AtomicBool>,
 }
 
 impl Started for Device {
@@ -90,7 +93,7 @@ impl Started for Device {
 
     fn queue(&self, _index: usize) -> Result<Box<dyn Queue>, Error> {
         let (content, chance, fault) = (self.content.clone(), self.chance.clone(), self.fault);
-        Ok(Box::new(Late { content, chance, fault, held: Vec::new() }))
+        Ok(Box::new(Late { content, chance, fault, gone: self.gone.clone(), held: Vec::new() }))
     }
 }
 
@@ -99,6 +102,7 @@ struct Late {
     content: Arc<Mutex<Vec<u8>>>,
     chance: Arc<Mutex<Chance>>,
     fault: Fault,
+    gone: Arc<AtomicBool>,
     held: Vec<Request>,
 }
 
@@ -133,11 +137,18 @@ fn lease_of(operation: Operation) -> Option<Lease> {
 
 impl Queue for Late {
     fn submit(&mut self, todo: &mut VecDeque<Request>) -> Result<(), QueueDead> {
+        if self.is_dead() {
+            return Err(QueueDead { reason: "it is gone".into() });
+        }
         self.held.extend(todo.drain(..));
         Ok(())
     }
 
     fn reap(&mut self, done: &mut Vec<Completion>) {
+        if self.is_dead() {
+            let failed = |request: Request| request.complete(Err(Errno::IO));
+            return done.extend(self.held.drain(..).map(failed));
+        }
         while !self.held.is_empty() {
             let (stop, at) = {
                 let mut chance = self.chance.lock().unwrap();
@@ -156,6 +167,10 @@ impl Queue for Late {
         self.held.len()
     }
 
+    fn is_dead(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     fn event(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -165,9 +180,10 @@ impl Queue for Late {
     }
 }
 
-/// Two workers' views of one device, and what their clients have been told.
+/// Two workers' views of one device, or one's, and what their clients have been told.
 struct Pair {
-    disks: [Disk; 2],
+    disks: Vec<Disk>,
+    gone: Arc<AtomicBool>,
     mailboxes: Vec<Arc<Mailbox>>,
     session: Key,
     next_tag: u64,
@@ -180,18 +196,24 @@ struct Pair {
 
 impl Pair {
     fn new(seed: u64, fault: Fault) -> Pair {
+        Pair::of(2, seed, fault)
+    }
+
+    fn of(workers: usize, seed: u64, fault: Fault) -> Pair {
+        let gone = Arc::new(AtomicBool::new(false));
         let device = Arc::new(Device {
             content: Arc::new(Mutex::new(vec![0; CAPACITY as usize])),
             chance: Arc::new(Mutex::new(Chance(seed | 1))),
             region: Arc::new(Region::new(1 << 20, 2).unwrap()),
             fault,
+            gone: gone.clone(),
         });
-        let mailboxes: Vec<_> = (0..2).map(|_| Arc::new(Mailbox::new().unwrap())).collect();
+        let mailboxes: Vec<_> = (0..workers).map(|_| Arc::new(Mailbox::new().unwrap())).collect();
         let shared = Arc::new(DiskShared::new(device, 0, mailboxes.clone()));
-        let disks = [0, 1].map(|worker| Disk::open(shared.clone(), worker).unwrap());
+        let disks = (0..workers).map(|worker| Disk::open(shared.clone(), worker).unwrap()).collect();
         let session = Slab::new().insert(());
         let (data, ended, reads) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Pair { disks, mailboxes, session, next_tag: 0, data, ended, reads }
+        Pair { disks, gone, mailboxes, session, next_tag: 0, data, ended, reads }
     }
 
     fn ticket(&mut self, offset: u64, len: u64, verb: Verb) -> Ticket {
@@ -264,7 +286,7 @@ impl Pair {
             if tags.iter().all(|tag| self.ended.contains_key(tag)) {
                 return;
             }
-            self.turn(round % 2);
+            self.turn(round % self.disks.len());
         }
         panic!(
             "{} of {} operations never ended",
@@ -321,6 +343,17 @@ fn neighbours_inside_one_block_never_lose_an_update() {
             "seed {seed}: leftovers"
         );
     }
+}
+
+/// They end one after the other, not inside of each other: the stack has room for a few hundred.
+#[test]
+fn thousands_of_pieces_of_a_block_end_when_the_device_is_gone() {
+    let mut alone = Pair::of(1, 1, Fault::None);
+    let tags: Vec<u64> = (0..20_000).map(|_| alone.write(0, 100, &[7], false)).collect();
+    alone.gone.store(true, Ordering::Relaxed);
+    alone.finish(&tags);
+    assert!(tags.iter().all(|tag| alone.ended[tag] == Err(Errno::IO)));
+    assert!(alone.disks[0].flights.is_empty() && alone.disks[0].ops.is_empty(), "leftovers");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Ending {
 
     /// Moves the end on; called when no session is left. Returns whether there is work now.
     pub(super) fn approach(&mut self, disk: &mut Disk) -> bool {
-        if !disk.is_idle() {
+        if !disk.is_idle() || disk.has_operations() {
             return false;
         }
         match self.phase {
