@@ -151,6 +151,10 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
             out.clear();
         }
         match state {
+            State::Transmission(_) if !exports.tls().is_like(&tls) => {
+                channel.close();
+                return Ok(End::Closed(CloseReason::Refused("encryption has changed during its handshake")));
+            }
             State::Transmission(transmission) => {
                 tracing::debug!("{} opens export {:?}", channel.peer(), transmission.export.name);
                 return Ok(match view.into_found() {

@@ -1,4 +1,5 @@
-# Sessions over TCP are encrypted by the kernel: images go both ways, and the kernel's NBD client is served too.
+# Sessions of TLS 1.2 over TCP are encrypted by the kernel, those of 1.3 are not: images go both ways, and the kernel's
+# NBD client is served too.
 #
 # devices: nbd
 # limit: 120
@@ -18,23 +19,32 @@ tls_start() {
     done
 }
 
-# tls_stop COUNT: it must end well, and have left at least so many connections to the kernel, and none to itself.
+# tls_stop COUNT: it must end well, and have left at least so many connections to the kernel, and none of those that it
+# should leave to it to itself.
 tls_stop() {
     gateway_stop tls
     cat log
-    expect "the kernel encrypts" [ "$(grep -c ' by the kernel, ' log)" -ge "$1" ]
-    expect "nothing else does" [ "$(grep -c ' in process, ' log)" = 0 ]
+    expect "the kernel encrypts TLS 1.2" [ "$(grep -c ' is TLSv1.2 .* by the kernel, ' log)" -ge "$1" ]
+    expect "nothing else does" [ "$(grep -c ' is TLSv1.2 .* in process, ' log)" = 0 ]
+    expect "the process encrypts TLS 1.3" [ "$(grep -c ' is TLSv1.3 .* in process, ' log)" -ge 2 ]
+    expect "nothing else does" [ "$(grep -c ' is TLSv1.3 .* by the kernel, ' log)" = 0 ]
     expect "no client was complained of" [ "$(grep -c ' WARN ' log)" = 0 ]
 }
 
-# both_ways URI: an image to the server and back.
+# both_ways URI: an image to the server and back, by each version.
 both_ways() {
     random_file there 24
     expect "a copy to the server" nbdcopy --flush there "$1"
+    expect "a copy from the server by TLS 1.2" env GNUTLS_SYSTEM_PRIORITY_FILE="$PWD/older" nbdcopy "$1" back
+    expect "the image comes back as it went" cmp -n $((24 << 20)) there back
+    expect "a copy to the server by TLS 1.2" env GNUTLS_SYSTEM_PRIORITY_FILE="$PWD/older" nbdcopy --flush there "$1"
+    rm back
     expect "a copy from the server" nbdcopy "$1" back
     expect "the image comes back as it went" cmp -n $((24 << 20)) there back
     rm there back
 }
+
+printf '[overrides]\ndisabled-version = tls1.3\n' >older
 
 gateway pki pki --client alice
 client=$PWD/pki/alice

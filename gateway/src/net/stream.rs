@@ -19,6 +19,8 @@ pub(crate) struct Stream {
     /// What is sent is copied into pages that the other end reads: a Unix socket, not encrypted.
     is_local: bool,
     wide: Option<Wide>,
+    /// Goodbye was said where there is a word for it.
+    has_said_goodbye: bool,
 }
 
 /// Who encrypts.
@@ -41,7 +43,8 @@ impl Stream {
     /// Takes over a connected stream socket with its encryption.
     pub(crate) fn covered(socket: OwnedFd, cover: Cover) -> Stream {
         let is_unix = SockRef::from(&socket).domain().is_ok_and(|domain| domain == Domain::UNIX);
-        Stream { socket, is_local: is_unix && matches!(cover, Cover::None), cover, wide: None }
+        let is_local = is_unix && matches!(cover, Cover::None);
+        Stream { socket, is_local, cover, wide: None, has_said_goodbye: false }
     }
 
     /// Whether it is a Unix socket that takes plaintext.
@@ -110,15 +113,23 @@ impl Stream {
         }
     }
 
-    /// Ends the stream in both directions, so that the peer notices and every wait on it ends.
-    pub(crate) fn shutdown(&mut self) {
+    /// Says goodbye behind all that was sent. `false`: not yet, the socket takes nothing more now.
+    pub(crate) fn says_goodbye(&mut self) -> bool {
         let fd = self.socket.as_fd();
-        match &mut self.cover {
-            Cover::None => {}
-            Cover::Here(tls) => tls.close(fd),
-            Cover::Kernel => kernel::close(fd),
-        }
-        socket::shutdown(fd);
+        self.has_said_goodbye = self.has_said_goodbye
+            || match &mut self.cover {
+                Cover::None => true,
+                Cover::Here(tls) => tls.close(fd),
+                Cover::Kernel => kernel::close(fd),
+            };
+        self.has_said_goodbye
+    }
+
+    /// Ends the stream in both directions, so that the peer notices and every wait on it ends. Goodbye is said if the
+    /// socket takes it.
+    pub(crate) fn shutdown(&mut self) {
+        self.says_goodbye();
+        socket::shutdown(self.socket.as_fd());
     }
 }
 

@@ -229,7 +229,7 @@ impl Session {
                 if let Some(other) = self.send(disk, true)? {
                     return Ok(other);
                 }
-                return Ok(if self.is_over() { Turn::Closed } else { turn });
+                return Ok(if self.is_over() { self.farewell() } else { turn });
             }
             match self.next_request(disk, buffer)? {
                 Received::Request => self.turn_requests += 1,
@@ -244,7 +244,7 @@ impl Session {
                     0 => {
                         let turn = self.send(disk, true)?;
                         let is_over = self.shutting_down && self.is_at_rest();
-                        return Ok(turn.unwrap_or(if is_over { Turn::Closed } else { Turn::Idle }));
+                        return Ok(turn.unwrap_or_else(|| if is_over { self.farewell() } else { Turn::Idle }));
                     }
                     bytes => {
                         tries = 0;
@@ -273,6 +273,11 @@ impl Session {
     /// Whether everything that was taken is answered, and no more will be taken.
     fn is_over(&self) -> bool {
         self.draining && self.is_answered()
+    }
+
+    /// The end of a session that owes its client nothing but goodbye.
+    fn farewell(&mut self) -> Turn {
+        if self.stream.says_goodbye() { Turn::Closed } else { Turn::Blocked }
     }
 
     /// Whether the client waits for nothing.

@@ -26,6 +26,9 @@ pub(super) const SERVER_CERTIFICATE: &str = "server-cert.pem";
 /// Its private key.
 pub(super) const SERVER_KEY: &str = "server-key.pem";
 
+/// All of them.
+pub(super) const FILES: [&str; 4] = [CA_CERTIFICATE, CA_REVOKED, SERVER_CERTIFICATE, SERVER_KEY];
+
 /// What to do when a file is wrong.
 const HINT: &str = "'gateway pki DIR' makes files that are ready for use";
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use drivers::Error;
 use nbd::server::TlsMode;
 use openssl::error::ErrorStack;
+use openssl::sha::Sha256;
 use openssl::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
+    ClientHelloResponse, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions,
+    SslSessionCacheMode, SslVersion,
 };
 
 use super::certificates::{self, first_reason};
@@ -45,6 +47,8 @@ impl Settings {
 pub(crate) struct Context {
     mode: TlsMode,
     ssl: Option<SslContext>,
+    /// What was loaded, to tell it from others.
+    digest: [u8; 32],
 }
 
 impl Context {
@@ -54,8 +58,10 @@ impl Context {
     /// What is wrong with which file, and what to do about it.
     pub(crate) fn load(settings: &Settings) -> Result<Context, Error> {
         if settings.mode == TlsMode::Off {
-            return Ok(Context { mode: TlsMode::Off, ssl: None });
+            return Ok(Context { mode: TlsMode::Off, ssl: None, digest: digest(settings) });
         }
+        // Before the files are used: one that changes meanwhile is another one the next time.
+        let digest = digest(settings);
         let mut builder = builder().map_err(|cause| cannot("set TLS up", &cause))?;
         if let Some(folder) = &settings.certificates {
             certificates::install(folder, settings.verify_peer, &mut builder)?;
@@ -64,7 +70,12 @@ impl Context {
             let keys = Keys::load(path)?;
             keys.install(&mut builder).map_err(|cause| cannot("use pre-shared keys", &cause))?;
         }
-        Ok(Context { mode: settings.mode, ssl: Some(builder.build()) })
+        Ok(Context { mode: settings.mode, ssl: Some(builder.build()), digest })
+    }
+
+    /// Whether the other one asks the same of clients, by the same certificates and keys.
+    pub(crate) fn is_like(&self, other: &Context) -> bool {
+        self.digest == other.digest
     }
 
     /// Whether connections may or must be encrypted.
@@ -79,6 +90,21 @@ impl Context {
             None => Err(ErrorStack::get()),
         }
     }
+}
+
+/// Of the settings and of all files that they name.
+fn digest(settings: &Settings) -> [u8; 32] {
+    let Settings { mode, certificates, psk, verify_peer } = settings;
+    let mut hash = Sha256::new();
+    hash.update(format!("{mode:?} {verify_peer} {certificates:?} {psk:?}").as_bytes());
+    let of_folder = certificates.iter().flat_map(|folder| certificates::FILES.map(|name| folder.join(name)));
+    for path in of_folder.chain(psk.clone()) {
+        // One that cannot be read is a mistake that is found elsewhere.
+        let contents = std::fs::read(path).unwrap_or_default();
+        hash.update(&(contents.len() as u64).to_be_bytes());
+        hash.update(&contents);
+    }
+    hash.finish()
 }
 
 fn cannot(what: &str, cause: &ErrorStack) -> Error {
@@ -104,5 +130,13 @@ fn builder() -> Result<SslContextBuilder, ErrorStack> {
     builder.set_session_id_context(b"gateway")?;
     builder.set_mode(SslMode::ENABLE_PARTIAL_WRITE | SslMode::ACCEPT_MOVING_WRITE_BUFFER);
     raw::choose_dh(&mut builder);
+    raw::return_often(&mut builder);
+    // Under TLS 1.3 clients change keys now and then (GnuTLS after 2²⁴ records), in which few kernels can follow them.
+    builder.set_client_hello_callback(|ssl, _alert| {
+        if raw::knows_tls13(ssl) {
+            raw::forbid_kernel(ssl);
+        }
+        Ok(ClientHelloResponse::SUCCESS)
+    });
     Ok(builder)
 }

@@ -77,7 +77,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, into: &VolatileSlice<'_>) -> io::Resul
             if alert == CLOSE_NOTIFY { Ok(0) } else { Err(alerted(alert[1])) }
         }
         Some(HANDSHAKE) => {
-            Err(io::Error::other("it wants other keys (KeyUpdate), which the kernel's TLS cannot have"))
+            Err(io::Error::other("it wants to negotiate anew, which the kernel's TLS cannot do"))
         }
         Some(other) => Err(io::Error::other(format!("it sent a record of type {other}"))),
     }
@@ -95,8 +95,9 @@ fn in_words(error: io::Error) -> io::Error {
     }
 }
 
-/// Says goodbye, if the socket takes it.
-pub(crate) fn close(fd: BorrowedFd<'_>) {
+/// Says goodbye, behind all that was sent. `false`: the socket takes nothing more now, and a part of what was sent may
+/// wait in the kernel's TLS, which gives it up when the socket is shut down.
+pub(crate) fn close(fd: BorrowedFd<'_>) -> bool {
     let mut alert = CLOSE_NOTIFY;
     let mut piece = libc::iovec { iov_base: alert.as_mut_ptr().cast(), iov_len: alert.len() };
     let mut control: Control = [0; 4];
@@ -104,7 +105,7 @@ pub(crate) fn close(fd: BorrowedFd<'_>) {
     // SAFETY: the message has room for a control message of one byte, as the assertion of `Control` says.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     if header.is_null() {
-        return;
+        return true;
     }
     let told = libc::cmsghdr {
         // SAFETY: a computation with a number.
@@ -119,8 +120,10 @@ pub(crate) fn close(fd: BorrowedFd<'_>) {
     // SAFETY: the byte behind the header lies in the control buffer too.
     unsafe { data.write(ALERT) };
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: piece and control buffer outlive the call, which only reads them. A failure means that nobody listens.
-    unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    // SAFETY: piece and control buffer outlive the call, which only reads them.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    // Any other failure means that nobody listens.
+    sent >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock
 }
 
 /// A message of one piece with room for a record's type.

@@ -2,7 +2,7 @@
 //! socket without a stream around it, and about the kernel.
 #![expect(unsafe_code, reason = "calls of a C library")]
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{c_int, c_long, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use foreign_types::ForeignTypeRef as _;
@@ -24,6 +24,7 @@ unsafe extern "C" {
     // Not declared by `openssl-sys`; openssl/ssl.h, since 1.1.1 and 3.0.
     fn SSL_free_buffers(ssl: *mut ffi::SSL) -> c_int;
     fn SSL_set_options(ssl: *mut ffi::SSL, options: u64) -> u64;
+    fn SSL_clear_options(ssl: *mut ffi::SSL, options: u64) -> u64;
 }
 
 /// A length that OpenSSL takes.
@@ -79,6 +80,66 @@ pub(super) fn attach_socket(ssl: &mut SslRef, socket: BorrowedFd<'_>) -> Result<
 pub(super) fn allow_kernel(ssl: &mut SslRef) {
     // SAFETY: plain call on a live object that is borrowed exclusively.
     unsafe { SSL_set_options(ssl.as_ptr(), SSL_OP_ENABLE_KTLS) };
+}
+
+/// Takes that back.
+pub(super) fn forbid_kernel(ssl: &mut SslRef) {
+    // SAFETY: plain call on a live object that is borrowed exclusively.
+    unsafe { SSL_clear_options(ssl.as_ptr(), SSL_OP_ENABLE_KTLS) };
+}
+
+/// Whether the client that has just said hello knows TLS 1.3 (RFC 8446, section 4.2.1). Call in the callback of that.
+pub(super) fn knows_tls13(ssl: &SslRef) -> bool {
+    const SUPPORTED_VERSIONS: c_uint = 43;
+    const TLS13: [u8; 2] = [3, 4];
+    let mut data = std::ptr::null();
+    let mut len = 0;
+    // SAFETY: the connection is live and in the callback for the hello; the pointers are to locals.
+    let found = unsafe {
+        ffi::SSL_client_hello_get0_ext(ssl.as_ptr(), SUPPORTED_VERSIONS, &raw mut data, &raw mut len)
+    };
+    if found != 1 || data.is_null() {
+        return false;
+    }
+    // SAFETY: OpenSSL said that so many bytes lie there; they belong to the connection and stay as they are for the
+    // length of the callback.
+    let extension = unsafe { std::slice::from_raw_parts(data, len) };
+    // Behind a length of one byte.
+    extension.get(1..).is_some_and(|versions| versions.chunks_exact(2).any(|version| version == TLS13))
+}
+
+/// Sends a record without data: other keys of the sender.
+#[cfg(test)]
+pub(super) fn update_keys<S>(stream: &mut SslStream<S>) -> Result<(), ErrorCode> {
+    const NOT_REQUESTED: c_int = 0;
+    unsafe extern "C" {
+        fn SSL_key_update(ssl: *mut ffi::SSL, kind: c_int) -> c_int;
+    }
+    let ssl = stream.ssl();
+    // SAFETY: plain call on a live object that is borrowed exclusively.
+    let asked = unsafe { SSL_key_update(ssl.as_ptr(), NOT_REQUESTED) };
+    // SAFETY: as above.
+    let result = if asked == 1 { unsafe { ffi::SSL_do_handshake(ssl.as_ptr()) } } else { asked };
+    if result == 1 { Ok(()) } else { Err(code(ssl, result)) }
+}
+
+/// Asks, as a client, for records of at most 512 bytes.
+#[cfg(test)]
+pub(super) fn ask_for_short_records(ssl: &mut SslRef) {
+    const OF_512_BYTES: u8 = 1;
+    unsafe extern "C" {
+        fn SSL_set_tlsext_max_fragment_length(ssl: *mut ffi::SSL, mode: u8) -> c_int;
+    }
+    // SAFETY: plain call on a live object that is borrowed exclusively.
+    assert_eq!(unsafe { SSL_set_tlsext_max_fragment_length(ssl.as_ptr(), OF_512_BYTES) }, 1);
+}
+
+/// Makes [`read`] return behind each record that has no data for it.
+pub(super) fn return_often(builder: &mut SslContextBuilder) {
+    const CLEAR_MODE: c_int = 78;
+    let context = builder.as_ptr();
+    // SAFETY: plain call on a live object that is borrowed exclusively (openssl/ssl.h, `SSL_CTX_clear_mode`).
+    unsafe { ffi::SSL_CTX_ctrl(context, CLEAR_MODE, ffi::SSL_MODE_AUTO_RETRY, std::ptr::null_mut()) };
 }
 
 /// Goes on with the handshake as far as the socket allows.

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{ErrorCode, ShutdownResult, Ssl, SslStream};
+use openssl::ssl::{ErrorCode, Ssl, SslStream};
 use vm_memory::VolatileSlice;
 
 use super::pipe::{Buffer, Pipe};
@@ -22,6 +22,13 @@ const RECORD_BYTES: usize = 16 << 10;
 /// Ciphertext of a full record, with all that may go around it (RFC 5246, section 6.2.3), and something for alerts.
 const RECORD_ROOM_BYTES: usize = RECORD_BYTES + 2048 + 5 + 64;
 
+/// Most receives of one call, so that a client that sends without a pause does not keep the thread.
+const RECEIVES_MAX: u32 = 4;
+
+/// Most records without data (each may change keys, which takes its time) for so many bytes of data.
+const WITHOUT_DATA_MAX: u32 = 64;
+const DATA_BYTES: usize = 1 << 20;
+
 thread_local! {
     /// Where short pieces become a record.
     static STAGE: RefCell<Vec<u8>> = RefCell::new(vec![0; RECORD_BYTES]);
@@ -31,11 +38,18 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct TlsStream {
     ssl: SslStream<Pipe>,
+    /// What went wrong behind data that was given out first.
+    failed: Option<io::Error>,
+    /// Records without data since so many bytes of it were decrypted.
+    without_data: u32,
+    decrypted: usize,
 }
 
 /// What came of looking for plaintext.
 enum Found {
     Bytes(usize),
+    /// A record that was about something else: other keys.
+    Nothing,
     /// No complete record is there.
     NeedMore,
     /// The client has said goodbye.
@@ -45,7 +59,8 @@ enum Found {
 impl TlsStream {
     /// Takes over a connection whose handshake is done. OpenSSL has read no further than to its end.
     pub(super) fn new(ssl: Ssl) -> Result<TlsStream, ErrorStack> {
-        Ok(TlsStream { ssl: SslStream::new(ssl, Pipe::default())? })
+        let ssl = SslStream::new(ssl, Pipe::default())?;
+        Ok(TlsStream { ssl, failed: None, without_data: 0, decrypted: 0 })
     }
 
     /// Receives and decrypts. 0 is the end of the stream; `WouldBlock` means that neither the socket nor OpenSSL has a
@@ -61,18 +76,26 @@ impl TlsStream {
     }
 
     fn fill(&mut self, fd: BorrowedFd<'_>, into: &VolatileSlice<'_>) -> io::Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let mut got = 0;
         // A receive that gives less than there is room for has emptied the socket.
         let mut may_receive = true;
+        let mut receives = 0;
         while got < into.len() {
             let rest = into.offset(got).map_err(io::Error::other)?;
             match self.decrypt(&rest) {
                 Ok(Found::Bytes(count)) => got += count,
+                Ok(Found::Nothing) => {}
                 Ok(Found::NeedMore) if may_receive => {
                     let inbound = &mut self.ssl.get_mut().inbound;
                     match receive_into(fd, inbound) {
                         Ok(0) => break,
-                        Ok(_) => may_receive = inbound.room_bytes() == 0,
+                        Ok(_) => {
+                            receives += 1;
+                            may_receive = inbound.room_bytes() == 0 && receives < RECEIVES_MAX;
+                        }
                         Err(_) if got > 0 => break,
                         Err(error) => return Err(error),
                     }
@@ -80,8 +103,11 @@ impl TlsStream {
                 }
                 Ok(Found::NeedMore) if got == 0 => return Err(io::ErrorKind::WouldBlock.into()),
                 Ok(Found::NeedMore | Found::End) => break,
-                // It comes again when what was decrypted before is dealt with.
-                Err(_) if got > 0 => break,
+                // First what was decrypted before it.
+                Err(error) if got > 0 => {
+                    self.failed = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -90,8 +116,21 @@ impl TlsStream {
 
     fn decrypt(&mut self, into: &VolatileSlice<'_>) -> io::Result<Found> {
         match raw::read(&mut self.ssl, into) {
-            Ok(count) => Ok(Found::Bytes(count)),
-            Err(ErrorCode::WANT_READ) => Ok(Found::NeedMore),
+            Ok(count) => {
+                self.decrypted += count;
+                if self.decrypted >= DATA_BYTES {
+                    (self.decrypted, self.without_data) = (0, 0);
+                }
+                Ok(Found::Bytes(count))
+            }
+            Err(ErrorCode::WANT_READ) if self.ssl.get_ref().inbound.is_empty() => Ok(Found::NeedMore),
+            Err(ErrorCode::WANT_READ) => {
+                self.without_data += 1;
+                match self.without_data <= WITHOUT_DATA_MAX {
+                    true => Ok(Found::Nothing),
+                    false => Err(io::Error::other("it sends records without data, one after the other")),
+                }
+            }
             Err(ErrorCode::ZERO_RETURN) => Ok(Found::End),
             Err(_) => Err(self.failure()),
         }
@@ -143,15 +182,19 @@ impl TlsStream {
         Ok(accepted)
     }
 
-    /// Makes one record. `false`: there is no room for it.
+    /// Makes a record of at most [`RECORD_BYTES`]. `false`: there is no room for it.
     fn encrypt(&mut self, fd: BorrowedFd<'_>, from: &VolatileSlice<'_>) -> io::Result<bool> {
         if self.ssl.get_ref().outbound.room_bytes() < RECORD_ROOM_BYTES && !self.flush(fd)? {
             return Ok(false);
         }
-        match raw::write(&mut self.ssl, from) {
-            Ok(count) if count == from.len() => Ok(true),
-            Ok(_) => Err(io::Error::other("a record was split")),
-            Err(_) => Err(self.failure()),
+        let mut rest = *from;
+        loop {
+            match raw::write(&mut self.ssl, &rest) {
+                Ok(count) if count == rest.len() => return Ok(true),
+                // The client asked for shorter records (RFC 6066, section 4).
+                Ok(count) => rest = rest.offset(count).map_err(io::Error::other)?,
+                Err(_) => return Err(self.failure()),
+            }
         }
     }
 
@@ -185,12 +228,12 @@ impl TlsStream {
         raw::release_buffers(&mut self.ssl);
     }
 
-    /// Says goodbye, as far as the socket takes it.
-    pub(crate) fn close(&mut self, fd: BorrowedFd<'_>) {
-        // What went wrong before matters more.
-        if let Ok(ShutdownResult::Sent | ShutdownResult::Received) = self.ssl.shutdown() {
-            let _ = self.flush(fd);
-        }
+    /// Says goodbye behind all that was sent. `false`: the socket takes nothing more now.
+    pub(crate) fn close(&mut self, fd: BorrowedFd<'_>) -> bool {
+        // It fails when something went wrong before, and when the goodbye is on its way already.
+        let _ = self.ssl.shutdown();
+        // Whoever is gone needs none.
+        self.flush(fd).unwrap_or(true)
     }
 
     /// What OpenSSL says about the failure of its last call.

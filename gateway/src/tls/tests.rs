@@ -14,7 +14,7 @@ use openssl::x509::extension::AuthorityKeyIdentifier;
 use openssl::x509::{X509, X509CrlBuilder, X509Extension, X509RevokedBuilder};
 use tempfile::TempDir;
 
-use super::{Context, Failure, PeerIdentity, Secured, Settings, accept, pki};
+use super::{Context, Failure, PeerIdentity, Secured, Settings, accept, pki, raw};
 use crate::net::gather::Gather;
 use crate::net::stream::Stream;
 use crate::sys;
@@ -42,11 +42,12 @@ struct Client {
     certificate: Option<std::path::PathBuf>,
     psk: Option<(&'static str, Vec<u8>)>,
     version: SslVersion,
+    wants_short_records: bool,
 }
 
 impl Client {
     fn anonymous() -> Client {
-        Client { certificate: None, psk: None, version: SslVersion::TLS1_3 }
+        Client { certificate: None, psk: None, version: SslVersion::TLS1_3, wants_short_records: false }
     }
 
     fn connect(self, socket: UnixStream) -> Result<SslStream<UnixStream>, String> {
@@ -69,7 +70,11 @@ impl Client {
                 Ok(key.len())
             });
         }
-        builder.build().connect("localhost", socket).map_err(|error| error.to_string())
+        let mut connection = builder.build().configure().unwrap();
+        if self.wants_short_records {
+            raw::ask_for_short_records(&mut connection);
+        }
+        connection.connect("localhost", socket).map_err(|error| error.to_string())
     }
 }
 
@@ -203,6 +208,83 @@ fn long_payloads_arrive_whole_and_a_goodbye_is_the_end() {
 }
 
 #[test]
+fn clients_may_change_their_keys_but_not_do_nothing_else() {
+    let (mut stream, _, mut client) = established(&settings(&pki(), false), Client::anonymous());
+    let mut into = [0; 100];
+    for round in 0..10 {
+        for _ in 0..5 {
+            raw::update_keys(&mut client).unwrap();
+        }
+        client.write_all(&[round; 100]).unwrap();
+        assert_eq!(patiently(|| stream.receive(&mut into)).unwrap(), 100);
+        assert_eq!(into, [round; 100]);
+    }
+    let flood = thread::spawn(move || while raw::update_keys(&mut client).is_ok() {});
+    let error = patiently(|| stream.receive(&mut into)).unwrap_err();
+    assert!(error.to_string().contains("records without data"), "{error}");
+    drop(stream);
+    flood.join().unwrap();
+}
+
+#[test]
+fn what_was_decrypted_before_a_failure_comes_first_and_then_its_reason() {
+    let (mut stream, _, mut client) = established(&settings(&pki(), false), Client::anonymous());
+    client.write_all(&[7; 28]).unwrap();
+    client.get_mut().write_all(b"this is no record of TLS").unwrap();
+    let mut into = [0; 100];
+    assert_eq!(patiently(|| stream.receive(&mut into)).unwrap(), 28);
+    let reason = stream.receive(&mut into).unwrap_err().to_string();
+    assert!(!reason.contains("does not say why"), "{reason}");
+}
+
+#[test]
+fn records_are_as_short_as_the_client_wants_them() {
+    let client = Client { wants_short_records: true, ..Client::anonymous() };
+    let (mut stream, _, mut client) = established(&settings(&pki(), false), client);
+    let sent = pattern(1 << 20);
+    let expected = sent.clone();
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; expected.len()];
+        client.read_exact(&mut got).unwrap();
+        assert!(got == expected, "what came is what was sent");
+    });
+    let mut left = &sent[..];
+    while !left.is_empty() {
+        let mut gather = Gather::new();
+        gather.push(left);
+        let count = patiently(|| stream.send(&gather)).unwrap();
+        left = &left[count..];
+    }
+    while !stream.flush_unsent().unwrap() {
+        thread::yield_now();
+    }
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_context_is_known_again_by_what_its_files_say() {
+    let pki = pki();
+    let load = || Context::load(&settings(&pki, true)).unwrap();
+    let before = load();
+    assert!(before.is_like(&load()));
+    assert!(!before.is_like(&Context::load(&settings(&pki, false)).unwrap()), "it asks less of clients");
+    std::fs::write(pki.path().join("keys.psk"), "eve:00112233445566778899aabbccddeeff\n").unwrap();
+    assert!(!before.is_like(&load()), "another user");
+    assert!(!before.is_like(&Context::load(&Settings::OFF).unwrap()));
+}
+
+#[test]
+fn names_of_clients_are_checked_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for clients in [&["a", "a"][..], &["ca-cert.pem"], &["keys.psk"]] {
+        let clients = clients.iter().map(ToString::to_string).collect();
+        let wanted = pki::Wanted { folder: folder.path().into(), hosts: vec![], clients, days: 7 };
+        assert!(pki::make(wanted).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn we_say_goodbye() {
     let (mut stream, _, mut client) = established(&settings(&pki(), false), Client::anonymous());
     stream.shutdown();
@@ -213,7 +295,7 @@ fn we_say_goodbye() {
 fn a_certificate_tells_the_names_of_its_owner() {
     let pki = pki();
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
-        let client = Client { certificate: Some(pki.path().join("bob")), psk: None, version };
+        let client = Client { certificate: Some(pki.path().join("bob")), version, ..Client::anonymous() };
         let (_, identity, _) = established(&settings(&pki, true), client);
         assert_eq!(identity, PeerIdentity { certificate_names: vec!["bob".into()], psk_user: None });
     }
@@ -230,7 +312,7 @@ fn a_key_tells_its_user_and_needs_no_certificate() {
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect();
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
-        let bring = |user, key| Client { certificate: None, psk: Some((user, key)), version };
+        let bring = |user, key| Client { psk: Some((user, key)), version, ..Client::anonymous() };
         let (_, identity, _) = established(&settings(&pki, true), bring("alice", key.clone()));
         assert_eq!(identity, PeerIdentity { certificate_names: vec![], psk_user: Some("alice".into()) });
         let only_keys = Settings { certificates: None, ..settings(&pki, false) };
@@ -254,7 +336,7 @@ fn who_only_names_a_user_is_nobody() {
 fn clients_without_an_accepted_certificate_are_told_apart() {
     let (ours, theirs) = (pki(), pki());
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
-        let bring = |certificate| Client { certificate, psk: None, version };
+        let bring = |certificate| Client { certificate, version, ..Client::anonymous() };
         let (failed, _) = meet(&settings(&ours, true), bring(None));
         let text = failed.unwrap_err().to_string();
         assert_eq!(text, "it gave no certificate, and --tls-verify-peer demands one");
@@ -293,8 +375,7 @@ fn revoke_bob(pki: &TempDir, until: u32) {
 #[test]
 fn whoever_is_revoked_is_not_served_and_others_are() {
     let pki = pki();
-    let bring =
-        |name| Client { certificate: Some(pki.path().join(name)), psk: None, version: SslVersion::TLS1_3 };
+    let bring = |name| Client { certificate: Some(pki.path().join(name)), ..Client::anonymous() };
     revoke_bob(&pki, 7);
     established(&settings(&pki, true), bring("alice"));
     let (failed, _) = meet(&settings(&pki, true), bring("bob"));
