@@ -6,7 +6,7 @@ use std::sync::Arc;
 use drivers::{Event, Started};
 use tokio::task::JoinHandle;
 
-use crate::worker::wake::Bells;
+use crate::worker::wake::Bell;
 
 /// Logs the device's events from now on, on this thread's runtime. `of` says in messages whose it is. `None`: it has
 /// none.
@@ -15,13 +15,13 @@ use crate::worker::wake::Bells;
 /// No descriptors left.
 pub(super) fn log(device: Arc<dyn Started>, of: String) -> io::Result<Option<JoinHandle<()>>> {
     let Some(event) = device.event() else { return Ok(None) };
-    let bell = Bells::new(std::iter::once(event))?;
+    let bell = Bell::new(event)?;
     Ok(Some(tokio_uring::spawn(async move {
         loop {
             while let Some(event) = device.next_event() {
                 tell(&event, &*device, &of);
             }
-            if bell.any().await.is_err() {
+            if bell.rung().await.is_err() {
                 return;
             }
         }

@@ -1,13 +1,18 @@
 //! [`Disks`]: the disks that a worker has a queue of. They come and go while it serves.
 
+use std::io;
 use std::ops::{Index, IndexMut};
+use std::task::Context;
 
 use super::ending::Ending;
+use super::wake::Bell;
 use crate::disk::Disk;
 
 /// A disk and what the worker knows of it.
 pub(super) struct Hosted {
     pub(super) disk: Disk,
+    /// Rings when the device has something to tell; `None`: it must be polled.
+    bell: Option<Bell>,
     /// Sessions on this worker that use it.
     pub(super) sessions: usize,
     /// How far it is on the way to its end, if that has begun.
@@ -20,6 +25,8 @@ pub(super) struct Hosted {
 #[derive(Default)]
 pub(super) struct Disks {
     places: Vec<Option<Box<Hosted>>>,
+    /// Numbers of those that are there, in no order.
+    present: Vec<usize>,
     /// Disks that may have something to do: of hundreds only these cost anything in a turn.
     active: Vec<usize>,
     /// Disks whose end has begun.
@@ -28,18 +35,26 @@ pub(super) struct Disks {
 
 impl Disks {
     /// Takes a disk in.
-    pub(super) fn insert(&mut self, disk: Disk) {
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(super) fn insert(&mut self, disk: Disk) -> io::Result<()> {
         let index = disk.shared().index();
+        let bell = disk.event().map(Bell::new).transpose()?;
         if self.places.len() <= index {
             self.places.resize_with(index + 1, || None);
         }
-        self.places[index] = Some(Box::new(Hosted { disk, sessions: 0, ending: None, is_active: false }));
+        self.places[index] =
+            Some(Box::new(Hosted { disk, bell, sessions: 0, ending: None, is_active: false }));
+        self.present.push(index);
+        Ok(())
     }
 
     /// Lets a disk go. Its queue is closed with the value.
     pub(super) fn remove(&mut self, index: usize) -> Option<Box<Hosted>> {
         let hosted = self.places.get_mut(index)?.take()?;
         self.active.retain(|active| *active != index);
+        self.present.retain(|present| *present != index);
         if hosted.ending.is_some() {
             self.endings -= 1;
         }
@@ -52,8 +67,8 @@ impl Disks {
     }
 
     /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Hosted> {
-        self.places.iter().flatten().map(Box::as_ref)
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Disk> {
+        self.present.iter().map(|index| &self[*index])
     }
 
     /// Marks a disk as one that may have something to do.
@@ -65,9 +80,28 @@ impl Disks {
         }
     }
 
+    /// Marks those whose bells were rung since the last time, and has the task woken when others are. Returns whether
+    /// there were any.
+    ///
+    /// # Errors
+    /// The runtime is beyond use.
+    pub(super) fn poll_bells(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        let mut any = false;
+        for position in 0..self.present.len() {
+            let index = self.present[position];
+            let bell = self.get_mut(index).and_then(|hosted| hosted.bell.as_ref());
+            if bell.map_or(Ok(false), |bell| bell.poll_rung(context))? {
+                self.activate(index);
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// Marks those that have something to do although nobody on this worker asked them for anything.
     pub(super) fn activate_those_with_news(&mut self) {
-        for index in 0..self.places.len() {
+        for position in 0..self.present.len() {
+            let index = self.present[position];
             if self.get_mut(index).is_some_and(|hosted| hosted.disk.has_something_to_do()) {
                 self.activate(index);
             }
@@ -118,7 +152,8 @@ impl Disks {
             return false;
         }
         let mut work = false;
-        for index in 0..self.places.len() {
+        for position in 0..self.present.len() {
+            let index = self.present[position];
             let Some(hosted) = self.get_mut(index) else { continue };
             let Hosted { disk, sessions, ending: Some(ending), .. } = hosted else { continue };
             if *sessions == 0 && ending.approach(disk) {

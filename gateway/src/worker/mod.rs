@@ -14,11 +14,14 @@ mod spin;
 pub(crate) mod wake;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use drivers::Error;
 use nbd::Transmission;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -38,7 +41,7 @@ pub(crate) use idle::Idle;
 use mailbox::{Mailbox, Message};
 use ring::{DataRing, Interest};
 use spin::Spin;
-use wake::Bells;
+use wake::Bell;
 
 /// The runtime's other tasks get the thread at least this often.
 const YIELD_AFTER: Duration = Duration::from_micros(200);
@@ -61,9 +64,9 @@ pub(crate) struct Worker {
     mailbox: Arc<Mailbox>,
     exports: Arc<Catalogue>,
     ring: DataRing,
+    /// Rings when there are messages, or waits of the data ring have ended.
+    bell: Bell,
     disks: Disks,
-    /// Disks came or went since the bells were made.
-    has_other_disks: bool,
     sessions: Slab<Session>,
     buffer: ReceiveBuffer,
     /// Sessions that have something to do.
@@ -86,7 +89,6 @@ pub(crate) struct Worker {
 
 /// Runs the worker until it has been drained.
 pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
-    let mut bells = worker.bells()?;
     let mut yielded = Instant::now();
     let mut asked = yielded;
     loop {
@@ -108,18 +110,11 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
         if worker.is_over && worker.handshakes.is_zero() {
             return Ok(());
         }
-        if std::mem::take(&mut worker.has_other_disks) {
-            bells = worker.bells()?;
-            // What was rung before was heard by nobody.
-            worker.disks.activate_those_with_news();
-            continue;
-        }
         match worker.patience() {
             // When the time is over the next turn looks.
-            Some(patience) => timeout(patience, bells.any()).await.unwrap_or(Ok(()))?,
-            None => bells.any().await?,
+            Some(patience) => timeout(patience, worker.rung()).await.unwrap_or(Ok(()))?,
+            None => worker.rung().await?,
         }
-        worker.disks.activate_those_with_news();
         yielded = Instant::now();
         asked = yielded;
     }
@@ -137,8 +132,8 @@ impl Worker {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
             ring,
+            bell: Bell::new(mailbox.wake().as_fd())?,
             disks: Disks::default(),
-            has_other_disks: false,
             sessions: Slab::new(),
             buffer: ReceiveBuffer::new(),
             ready: VecDeque::new(),
@@ -156,12 +151,16 @@ impl Worker {
         })
     }
 
-    /// Everything that can wake the worker. The disks' events are watched by the runtime itself and not by the data
-    /// ring: an eventfd that completes a poll request whose ring then has to signal an eventfd of its own is one
-    /// nesting too many, Linux loses such signals (seen on 6.18).
-    fn bells(&self) -> io::Result<Bells> {
-        let disks = self.disks.iter().filter_map(|hosted| hosted.disk.event());
-        Bells::new(std::iter::once(self.mailbox.wake().as_fd()).chain(disks))
+    /// Waits for anything that can wake the worker, and marks the disks that did. Their events are watched by the
+    /// runtime itself and not by the data ring: an eventfd that completes a poll request whose ring then has to signal
+    /// an eventfd of its own is one nesting too many, Linux loses such signals (seen on 6.18).
+    async fn rung(&mut self) -> io::Result<()> {
+        poll_fn(|context| {
+            let worker = self.bell.poll_rung(context)?;
+            let disk = self.disks.poll_bells(context)?;
+            if worker || disk { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// How long it may sleep at most.
@@ -219,8 +218,11 @@ impl Worker {
             }
             Message::MakeRoom => self.handshakes.make_room(),
             Message::OpenDisk { shared, queue, opened } => {
-                let result = Disk::open(shared, queue).map(|disk| self.disks.insert(disk));
-                self.has_other_disks = true;
+                let result = Disk::open(shared, queue).and_then(|disk| {
+                    self.disks
+                        .insert(disk)
+                        .map_err(|cause| Error::system("watch a queue of the device", &cause))
+                });
                 // Whoever does not wait for it lets the disk go again.
                 let _ = opened.send(result);
             }
@@ -267,7 +269,6 @@ impl Worker {
             self.close(key);
         }
         drop(self.disks.remove(disk));
-        self.has_other_disks = true;
         // Whoever does not wait for it does not want to know.
         let _ = closed.send(());
     }
@@ -354,7 +355,7 @@ impl Worker {
 
     /// Leases that came back so far, of all disks.
     fn leases_returned(&self) -> u64 {
-        self.disks.iter().map(|hosted| hosted.disk.leases_returned()).sum()
+        self.disks.iter().map(Disk::leases_returned).sum()
     }
 
     /// Tries the sessions that wait for a lease.

@@ -1,4 +1,4 @@
-//! [`Wake`] and [`Bells`]: eventfds that wake a worker.
+//! [`Wake`] and [`Bell`]: eventfds that wake a worker.
 #![expect(
     unsafe_code,
     reason = "eventfd(2) has no safe face in the standard library, watching it none in tokio"
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -42,35 +42,48 @@ impl AsFd for Wake {
     }
 }
 
-/// Eventfds that the runtime of this thread watches for edges.
+/// An eventfd that the runtime of this thread watches for edges.
 #[derive(Debug)]
-pub(crate) struct Bells {
-    events: Vec<AsyncFd<OwnedFd>>,
+pub(crate) struct Bell {
+    event: AsyncFd<OwnedFd>,
 }
 
-impl Bells {
-    /// Watches duplicates of `events` from now on.
-    pub(crate) fn new<'a>(events: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<Bells> {
-        let watch = |event: BorrowedFd<'a>| {
-            let event = event.try_clone_to_owned()?;
-            // SAFETY: the descriptor is owned by the `AsyncFd`, which never replaces or closes it while registered.
-            let watched = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
-            watched.map_err(io::Error::from)
-        };
-        Ok(Bells { events: events.map(watch).collect::<io::Result<_>>()? })
+impl Bell {
+    /// Watches a duplicate of `event` from now on.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub(crate) fn new(event: BorrowedFd<'_>) -> io::Result<Bell> {
+        let event = event.try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by the `AsyncFd`, which never replaces or closes it while registered.
+        let watched = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
+        Ok(Bell { event: watched? })
     }
 
-    /// Waits until one of them was rung since the last wait. Each ring is an edge, so the counters need not be read.
-    pub(crate) async fn any(&self) -> io::Result<()> {
-        poll_fn(|context| {
-            let mut rung = Poll::Pending;
-            for event in &self.events {
-                if let Poll::Ready(guard) = event.poll_read_ready(context) {
-                    guard?.clear_ready();
-                    rung = Poll::Ready(Ok(()));
-                }
+    /// Whether it was rung since it was last asked; if not, the task is woken when it is. Each ring is an edge, so the
+    /// counter need not be read.
+    ///
+    /// # Errors
+    /// The runtime is beyond use.
+    pub(crate) fn poll_rung(&self, context: &mut Context<'_>) -> io::Result<bool> {
+        match self.event.poll_read_ready(context) {
+            Poll::Ready(guard) => {
+                guard?.clear_ready();
+                Ok(true)
             }
-            rung
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Waits until it was rung since the last wait.
+    ///
+    /// # Errors
+    /// The runtime is beyond use.
+    pub(crate) async fn rung(&self) -> io::Result<()> {
+        poll_fn(|context| match self.poll_rung(context) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         })
         .await
     }
