@@ -186,14 +186,16 @@ struct Post {
     reports: mpsc::UnboundedSender<Report>,
 }
 
-/// Reports the end of a thread, however it comes about.
+/// Reports the end of a thread, however it comes about, and keeps others from waiting for its answers.
 struct Farewell {
+    mailbox: Arc<Mailbox>,
     reports: mpsc::UnboundedSender<Report>,
     reason: Option<String>,
 }
 
 impl Drop for Farewell {
     fn drop(&mut self) {
+        self.mailbox.close();
         // Nobody listens when the start has failed already.
         let _ = self.reports.send(Report::Ended(self.reason.take()));
     }
@@ -204,6 +206,7 @@ impl Post {
     fn work(self) {
         // Declared first, so that the end is reported last, when everything is closed.
         let mut farewell = Farewell {
+            mailbox: self.mailbox.clone(),
             reports: self.reports.clone(),
             reason: Some(format!("worker {} panicked", self.index)),
         };
@@ -257,7 +260,9 @@ pub(super) fn no_runtime(cause: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Farewell, Report, least_loaded, mpsc};
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
+    use super::{Arc, Farewell, Mailbox, Message, Report, least_loaded, mpsc};
 
     #[test]
     fn the_least_loaded_worker_gets_the_next_connection() {
@@ -276,11 +281,20 @@ mod tests {
     #[test]
     fn a_thread_that_panics_says_farewell() {
         let (reports, mut received) = mpsc::unbounded_channel();
+        let mailbox = Arc::new(Mailbox::new().unwrap());
+        let (unanswered, mut answer) = oneshot::channel();
+        mailbox.post(Message::CloseDisk { disk: 0, closed: unanswered });
+        let of_thread = mailbox.clone();
         let thread = std::thread::spawn(move || {
-            let _farewell = Farewell { reports, reason: Some("worker 0 panicked".into()) };
+            let reason = Some("worker 0 panicked".into());
+            let _farewell = Farewell { mailbox: of_thread, reports, reason };
             panic!("on purpose");
         });
         assert!(thread.join().is_err());
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Closed), "nobody waits for an answer from before");
+        let (unanswered, mut answer) = oneshot::channel();
+        mailbox.post(Message::CloseDisk { disk: 0, closed: unanswered });
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Closed), "nobody waits for one from after");
         let report = received.try_recv().unwrap();
         assert!(matches!(report, Report::Ended(Some(reason)) if reason == "worker 0 panicked"));
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use drivers::Error;
 use nbd::Transmission;
@@ -44,7 +44,8 @@ pub(crate) enum Message {
 /// Messages for one worker, and the bell that wakes it.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    messages: Mutex<Vec<Message>>,
+    /// `None`: nobody reads them any more.
+    messages: Mutex<Option<Vec<Message>>>,
     /// There may be messages; a look at it costs the worker's turn no lock.
     any: AtomicBool,
     wake: Wake,
@@ -57,7 +58,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new() -> std::io::Result<Mailbox> {
         Ok(Mailbox {
-            messages: Mutex::new(Vec::new()),
+            messages: Mutex::new(Some(Vec::new())),
             any: AtomicBool::new(false),
             wake: Wake::new()?,
             connections: AtomicUsize::new(0),
@@ -72,7 +73,10 @@ impl Mailbox {
 
     /// Leaves a message and wakes the worker.
     pub(crate) fn post(&self, message: Message) {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+        match &mut *self.messages() {
+            Some(messages) => messages.push(message),
+            None => return,
+        }
         self.any.store(true, Ordering::Release);
         self.wake.ring();
     }
@@ -82,7 +86,18 @@ impl Mailbox {
         if !self.any.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+        self.messages().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The worker is gone: drops all messages, and all that come.
+    pub(crate) fn close(&self) {
+        let messages = self.messages().take();
+        // Not with the lock in hand: what a message holds may post another one when it is dropped.
+        drop(messages);
+    }
+
+    fn messages(&self) -> MutexGuard<'_, Option<Vec<Message>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections that the worker has: what decides who gets the next one.
