@@ -51,12 +51,16 @@ pub(crate) fn spawn(
 ) {
     let entered = handshakes.enter();
     tokio_uring::spawn(async move {
-        match run(socket, &exports, &entered).await {
-            Ok(Opened { export, message }) => match host(&export, &mailbox) {
-                None => mailbox.post(message),
-                Some(other) => {
-                    other.post_session(message);
-                    mailbox.connection_over();
+        let opened = run(socket, &exports, &entered).await;
+        mailbox.handshake_over();
+        match opened {
+            Ok(Opened { export, message }) => {
+                match host(&export, &mailbox) {
+                    None => mailbox.post(message),
+                    Some(other) => {
+                        other.post_session(message);
+                        mailbox.connection_over();
+                    }
                 }
             },
             Err(Unopened) => mailbox.connection_over(),

@@ -54,6 +54,23 @@ fn one_client_too_many_is_sent_away_until_another_leaves() {
 }
 
 #[test]
+fn clients_that_only_connect_keep_nobody_out() {
+    let gateway = Gateway::start(&["--max-clients", "2", "memory", "1M"]);
+    for round in 0..3 {
+        // The greeting tells that the server has each of them; an older one may make room for it.
+        let _silent = [0, 1].map(|_| {
+            let mut stream = UnixStream::connect(gateway.socket()).unwrap();
+            stream.read_exact(&mut [0; 18]).unwrap();
+            stream
+        });
+        let mut client = Raw::open(gateway.socket(), "");
+        assert_eq!(client.read(0, 1), Ok(vec![0]), "round {round}");
+    }
+    assert!(gateway.stderr().contains("whose handshake is the oldest"), "{}", gateway.stderr());
+    gateway.stop();
+}
+
+#[test]
 fn a_client_that_could_have_several_connections_knows_that_one_is_allowed() {
     requires!("nbdcopy");
     let script = format!("'{}' \"$uri\" null:", tool("nbdcopy").unwrap().display());

@@ -72,6 +72,13 @@ impl Handshakes {
         }
     }
 
+    /// Ends the oldest of those under way.
+    pub(crate) fn end_oldest(&self) {
+        if let Some((_, oldest)) = self.0.waiting.borrow_mut().pop_first() {
+            oldest.end(Ended::CrowdedOut);
+        }
+    }
+
     /// Ends the older half of those under way.
     pub(crate) fn make_room(&self) {
         let mut waiting = self.0.waiting.borrow_mut();
@@ -86,13 +93,10 @@ impl Handshakes {
     pub(crate) fn enter(&self) -> Entered {
         let number = self.0.next.replace(self.0.next.get() + 1);
         let token = Rc::new(Token::default());
-        let mut waiting = self.0.waiting.borrow_mut();
-        if waiting.len() >= self.0.max
-            && let Some((_, oldest)) = waiting.pop_first()
-        {
-            oldest.end(Ended::CrowdedOut);
+        if self.0.waiting.borrow().len() >= self.0.max {
+            self.end_oldest();
         }
-        waiting.insert(number, token.clone());
+        self.0.waiting.borrow_mut().insert(number, token.clone());
         self.0.count.set(self.0.count.get() + 1);
         Entered { all: self.clone(), number, token }
     }

@@ -100,10 +100,12 @@ async fn accept(listener: AsyncFd<Socket>, balance: Balance, limits: Limits, des
 /// Gives a connection to a worker, if there may be one more.
 ///
 /// One too many is closed at once. If it waited until another client leaves, a client with several connections would
-/// wait for itself, and others without a word.
+/// wait for itself, and others without a word. Those in the handshake make room: whoever only connects keeps nobody
+/// out.
 fn welcome(socket: Socket, address: &SockAddr, balance: &Balance, limits: Limits) {
     if let Some(max) = limits.clients_max
         && balance.connections() >= max
+        && !balance.end_oldest_handshake()
     {
         let peer = peer::name(&socket);
         return complain(format_args!("closing the connection of {peer}: there are {max} clients already"));

@@ -156,6 +156,14 @@ impl Balance {
         }
     }
 
+    /// Ends a handshake that could have been over long ago: another client wants to be served. `false`: none is under
+    /// way.
+    pub(super) fn end_oldest_handshake(&self) -> bool {
+        let busiest = self.mailboxes.iter().max_by_key(|mailbox| mailbox.handshakes());
+        let busiest = busiest.filter(|mailbox| mailbox.handshakes() > 0);
+        busiest.inspect(|mailbox| mailbox.post(Message::EndOldestHandshake)).is_some()
+    }
+
     /// Connections that are not over.
     pub(super) fn connections(&self) -> usize {
         self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()

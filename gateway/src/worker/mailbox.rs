@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Disk { disk: usize, message: DiskMessage },
     /// Descriptors are short; end the older ones of the handshakes.
     MakeRoom,
+    /// A client more wants to be served than may be; end the oldest handshake.
+    EndOldestHandshake,
     /// Open a queue of a disk.
     OpenDisk { shared: Arc<DiskShared>, queue: usize, opened: oneshot::Sender<Result<(), Error>> },
     /// Answer what the clients of a disk have in flight and close their sessions. Others may come.
@@ -51,6 +53,8 @@ pub(crate) struct Mailbox {
     wake: Wake,
     /// Connections that were given to the worker and are not over.
     connections: AtomicUsize,
+    /// Those of them that are in the handshake.
+    handshakes: AtomicUsize,
     /// One of them ended.
     over: Notify,
 }
@@ -62,6 +66,7 @@ impl Mailbox {
             any: AtomicBool::new(false),
             wake: Wake::new()?,
             connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             over: Notify::new(),
         })
     }
@@ -71,7 +76,8 @@ impl Mailbox {
         &self.wake
     }
 
-    /// Leaves a message and wakes the worker.
+    /// Leaves a message and wakes the worker. Whoever waits for an answer of a worker that is gone learns that it is:
+    /// the message is dropped with its way to answer.
     pub(crate) fn post(&self, message: Message) {
         match &mut *self.messages() {
             Some(messages) => messages.push(message),
@@ -79,14 +85,6 @@ impl Mailbox {
         }
         self.any.store(true, Ordering::Release);
         self.wake.ring();
-    }
-
-    /// Takes all messages, oldest first.
-    pub(crate) fn take(&self) -> Vec<Message> {
-        if !self.any.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        self.messages().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The worker is gone: drops all messages, and all that come.
@@ -100,14 +98,33 @@ impl Mailbox {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes all messages, oldest first.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        self.messages().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Connections that the worker has: what decides who gets the next one.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Connections that are in the handshake.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
+    /// A handshake is over, for better or for worse.
+    pub(crate) fn handshake_over(&self) {
+        self.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Gives the worker a connection.
     pub(crate) fn post_connection(&self, socket: OwnedFd) {
         self.connections.fetch_add(1, Ordering::Relaxed);
+        self.handshakes.fetch_add(1, Ordering::Relaxed);
         self.post(Message::Connection(socket));
     }
 

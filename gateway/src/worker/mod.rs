@@ -206,7 +206,10 @@ impl Worker {
             Message::Connection(socket) if !self.is_draining => {
                 handshake::spawn(socket, self.exports.clone(), self.mailbox.clone(), &self.handshakes);
             }
-            Message::Connection(_) => self.mailbox.connection_over(),
+            Message::Connection(_) => {
+                self.mailbox.handshake_over();
+                self.mailbox.connection_over();
+            }
             Message::Session { stream, transmission, export, received } => {
                 self.welcome(stream, transmission, &export, received);
             }
@@ -217,6 +220,7 @@ impl Worker {
                 }
             }
             Message::MakeRoom => self.handshakes.make_room(),
+            Message::EndOldestHandshake => self.handshakes.end_oldest(),
             Message::OpenDisk { shared, queue, opened } => {
                 let result = Disk::open(shared, queue).and_then(|disk| {
                     self.disks
