@@ -1,11 +1,13 @@
 //! [`Catalogue`]: what this server offers, as the handshake asks for it.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use drivers::Limits;
 use nbd::server::{Exports, ListAnswer, Listed};
 use nbd::{BlockSizes, ExportFacts, TransmissionFlags};
+use tokio::sync::watch;
 
 use crate::disk::DiskShared;
 use crate::rules::Client;
@@ -25,47 +27,81 @@ pub(crate) struct Export {
     /// Clients may have several connections.
     pub(crate) multi_conn: bool,
     pub(crate) disk: Arc<DiskShared>,
+    /// It is offered otherwise by now: clients that found it as it was are sent away.
+    withdrawn: AtomicBool,
+    /// Ends with the device that had this one's place, which may be the same disk: nobody writes before that.
+    predecessor: Option<watch::Receiver<()>>,
 }
 
-/// What this server offers now, and how connections are encrypted.
-pub(crate) struct Catalogue {
-    exports: RwLock<Vec<Arc<Export>>>,
-    tls: RwLock<tls::Context>,
+impl Export {
+    /// An offer of a disk.
+    pub(crate) fn new(offer: Offer, multi_conn: bool, disk: Arc<DiskShared>) -> Export {
+        Export { offer, multi_conn, disk, withdrawn: AtomicBool::new(false), predecessor: None }
+    }
+
+    /// The same; clients are not served before `predecessor` ends.
+    pub(crate) fn after(&self, predecessor: watch::Receiver<()>) -> Export {
+        let predecessor = Some(predecessor);
+        Export { predecessor, ..Export::new(self.offer.clone(), self.multi_conn, self.disk.clone()) }
+    }
+
+    /// Waits until clients may be served.
+    pub(crate) async fn is_free(&self) {
+        if let Some(mut predecessor) = self.predecessor.clone() {
+            // Nothing is ever told but its end.
+            while predecessor.changed().await.is_ok() {}
+        }
+    }
+
+    /// Clients that have found it are not to be served any more.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+}
+
+/// What this server offers now, and how connections are encrypted. Both change in one step.
+pub(crate) struct Catalogue(RwLock<Offered>);
+
+struct Offered {
+    exports: Vec<Arc<Export>>,
+    tls: tls::Context,
 }
 
 impl Catalogue {
     /// Nothing yet.
     pub(crate) fn new(tls: tls::Context) -> Catalogue {
-        Catalogue { exports: RwLock::default(), tls: RwLock::new(tls) }
+        Catalogue(RwLock::new(Offered { exports: Vec::new(), tls }))
     }
 
     /// How connections that come now are encrypted.
     pub(crate) fn tls(&self) -> tls::Context {
-        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.offered().tls.clone()
     }
 
-    /// Encrypts like this from now on. Connections that are there go on as they are.
-    pub(crate) fn encrypt(&self, tls: tls::Context) {
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
-    }
-
-    /// Offers these from now on. Sessions of others are not touched.
-    pub(crate) fn offer(&self, exports: Vec<Arc<Export>>) {
-        *self.exports.write().unwrap_or_else(PoisonError::into_inner) = exports;
+    /// Offers these from now on, and encrypts like this if that changes. Sessions that are there are not touched.
+    pub(crate) fn offer(&self, exports: Vec<Arc<Export>>, tls: Option<tls::Context>) {
+        let mut offered = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        offered.exports = exports;
+        if let Some(tls) = tls {
+            offered.tls = tls;
+        }
     }
 
     /// What is offered now.
-    fn exports(&self) -> RwLockReadGuard<'_, Vec<Arc<Export>>> {
-        self.exports.read().unwrap_or_else(PoisonError::into_inner)
+    fn offered(&self) -> RwLockReadGuard<'_, Offered> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl Offered {
     /// The export of this name; that of clients who name none has no name.
-    fn find(&self, name: &str) -> Option<Arc<Export>> {
-        let exports = self.exports();
-        let by_name = exports.iter().find(|export| export.offer.name == name);
-        let found =
-            by_name.or_else(|| exports.iter().find(|export| name.is_empty() && export.offer.is_default));
-        found.cloned()
+    fn find(&self, name: &str) -> Option<&Arc<Export>> {
+        let by_name = self.exports.iter().find(|export| export.offer.name == name);
+        by_name.or_else(|| self.exports.iter().find(|export| name.is_empty() && export.offer.is_default))
     }
 }
 
@@ -113,21 +149,22 @@ impl<'a> View<'a> {
     }
 
     fn look(&self, name: &str) -> Option<ExportFacts> {
-        let export = self.catalogue.find(name)?;
-        if let Err(reason) = self.admits(&export) {
+        let offered = self.catalogue.offered();
+        let export = offered.find(name)?;
+        if let Err(reason) = self.admits(export) {
             self.refusal.set(Some(reason));
             return None;
         }
-        let facts = facts(&export);
-        self.found.replace(Some(export));
+        let facts = facts(export);
+        self.found.replace(Some(export.clone()));
         Some(facts)
     }
 }
 
 impl Exports for View<'_> {
     fn list(&self) -> ListAnswer {
-        let exports = self.catalogue.exports();
-        let seen = exports.iter().filter(|export| self.admits(export).is_ok());
+        let offered = self.catalogue.offered();
+        let seen = offered.exports.iter().filter(|export| self.admits(export).is_ok());
         let listed = seen.map(|export| Listed {
             name: export.offer.name.clone(),
             description: export.offer.description.clone().unwrap_or_default(),
@@ -143,11 +180,13 @@ impl Exports for View<'_> {
         self.look("")
     }
 
-    /// Where some exports are for encrypted connections only, a name that does not exist looks like one of them.
+    /// Where some exports are for encrypted connections only, a name that does not exist, or that is not for this
+    /// client, looks like one of them.
     fn needs_tls(&self, name: &str) -> bool {
-        match self.catalogue.find(name) {
-            Some(export) => export.offer.needs_tls,
-            None => self.catalogue.exports().iter().any(|export| export.offer.needs_tls),
+        let offered = self.catalogue.offered();
+        match offered.find(name) {
+            Some(export) if self.admits(export).is_ok() => false,
+            _ => offered.exports.iter().any(|export| export.offer.needs_tls),
         }
     }
 }

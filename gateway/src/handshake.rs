@@ -55,6 +55,7 @@ pub(crate) fn spawn(
         mailbox.handshake_over();
         match opened {
             Ok(Opened { export, message }) => {
+                export.is_free().await;
                 match host(&export, &mailbox) {
                     None => mailbox.post(message),
                     Some(other) => {
@@ -62,7 +63,7 @@ pub(crate) fn spawn(
                         mailbox.connection_over();
                     }
                 }
-            },
+            }
             Err(Unopened) => mailbox.connection_over(),
         }
         // The worker may wait for the last handshake to end.

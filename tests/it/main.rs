@@ -16,6 +16,7 @@ mod many;
 mod planted;
 mod raw;
 mod reconnect;
+mod reload;
 mod resources;
 mod single;
 mod startup;

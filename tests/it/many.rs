@@ -17,19 +17,19 @@ use crate::reconnect::Spot;
 const MIB: u64 = 1 << 20;
 
 /// A gateway with a configuration file, which can be changed.
-struct Configured {
-    gateway: Gateway,
+pub(crate) struct Configured {
+    pub(crate) gateway: Gateway,
     file: PathBuf,
     /// Reloads that the log has told of.
     reloads: usize,
 }
 
 impl Configured {
-    fn start(text: &str) -> Configured {
+    pub(crate) fn start(text: &str) -> Configured {
         Configured::start_by(Gateway::builder(), text)
     }
 
-    fn start_by(builder: GatewayBuilder, text: &str) -> Configured {
+    pub(crate) fn start_by(builder: GatewayBuilder, text: &str) -> Configured {
         let file = builder.path("gateway.toml");
         fs::write(&file, text).unwrap();
         let gateway = builder.start(&["--config".into(), file.clone().into_os_string()]);
@@ -37,7 +37,7 @@ impl Configured {
     }
 
     /// Changes the file, and has it read.
-    fn reload(&mut self, text: &str) {
+    pub(crate) fn reload(&mut self, text: &str) {
         // As an editor does it: nobody reads half of a file.
         let new = self.file.with_extension("new");
         fs::write(&new, text).unwrap();
@@ -51,12 +51,12 @@ impl Configured {
         wait_until("the log tells of the reload", || told(&self.gateway.stderr()) == reloads);
     }
 
-    fn open(&self, export: &str) -> Raw {
+    pub(crate) fn open(&self, export: &str) -> Raw {
         Raw::open(self.gateway.socket(), export)
     }
 
     /// Whether a client finds this export.
-    fn has(&self, export: &str) -> bool {
+    pub(crate) fn has(&self, export: &str) -> bool {
         run(Command::new(tool("nbdinfo").unwrap()).args(["--size", &self.gateway.uri_of(export)]))
             .status
             .success()
@@ -64,12 +64,12 @@ impl Configured {
 }
 
 /// A RAM disk.
-fn memory(name: &str) -> String {
+pub(crate) fn memory(name: &str) -> String {
     memory_with(name, "")
 }
 
 /// A RAM disk with further keys.
-fn memory_with(name: &str, keys: &str) -> String {
+pub(crate) fn memory_with(name: &str, keys: &str) -> String {
     format!("[[export]]\nname = '{name}'\ndriver = 'memory'\nmemory = '1M'\nproperties.size = '1M'\n{keys}\n")
 }
 
@@ -237,7 +237,7 @@ fn a_file_that_is_wrong_changes_nothing() {
 }
 
 #[test]
-fn a_disk_that_becomes_read_only_sends_its_clients_away_and_keeps_its_data() {
+fn clients_leave_for_another_device_and_not_for_another_description() {
     let mut configured = Configured::start(&memory("disk"));
     let mut client = configured.open("disk");
     assert_eq!(client.write(0, 0, &[5; 512]), 0);
@@ -279,7 +279,7 @@ fn places_come_and_go_and_clients_notice_nothing() {
     fs::write(&taken, "a file").unwrap();
     write(&format!("[[listen]]\nunix = '{}'\n", taken.display()));
     server.signal(Signal::SIGHUP);
-    wait_until("the log tells of it", || server.stderr().contains("it listens where it did before"));
+    wait_until("the log tells of it", || server.stderr().contains("the server goes on as before"));
     assert_eq!(Raw::open(&two, "disk").read(0, 1), Ok(vec![9]));
     server.stop();
     assert!(!two.exists() && taken.exists());

@@ -115,7 +115,7 @@ fn assemble(
     server: &ServerConfig,
     passed: Passed,
     listen: Vec<Listen>,
-    exports: Vec<ExportPlan>,
+    mut exports: Vec<ExportPlan>,
 ) -> Result<Plan, Error> {
     let poll = options.poll.or(server.poll_microseconds).unwrap_or(POLL_MICROSECONDS);
     let tls = options.tls.settings(server)?;
@@ -127,6 +127,9 @@ fn assemble(
             "export '{name}' is for clients with TLS only, and there is no TLS"
         ))
         .hint("give certificates or keys, by tls-certificates or tls-psk"));
+    }
+    if tls.mode == TlsMode::Require {
+        exports.iter_mut().for_each(|export| export.offer.needs_tls = true);
     }
     Ok(Plan {
         workers: start_options(&options.tuning, server).workers,

@@ -109,6 +109,11 @@ impl Activation {
     }
 
     /// The sockets of this name that listen; all of them without a name.
+    pub(crate) fn look(&self, name: Option<&str>) -> impl Iterator<Item = &Handed> {
+        self.listening.iter().filter(move |handed| name.is_none_or(|name| handed.name == name))
+    }
+
+    /// The same, taken.
     pub(crate) fn take(&mut self, name: Option<&str>) -> Vec<Handed> {
         let wanted = |handed: &mut Handed| name.is_none_or(|name| handed.name == name);
         self.listening.extract_if(.., wanted).collect()

@@ -53,13 +53,25 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes the sockets, or takes them from `activation`. They queue connections from now on.
+    /// Whether what `listen` wants of `activation` is there. Takes nothing.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn check(listen: &Listen, activation: &Activation) -> Result<(), Error> {
+        match listen {
+            Listen::Activated { name } => handed::check(activation, name.as_deref()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the sockets, or takes them from `activation`. They queue connections from now on. `share`: a port may be
+    /// taken on which a socket listens whose owner allows it.
     ///
     /// # Errors
     /// What is in the way, and what to do about it.
-    pub(crate) fn open(listen: &Listen, activation: &mut Activation) -> Result<Place, Error> {
+    pub(crate) fn open(listen: &Listen, activation: &mut Activation, share: bool) -> Result<Place, Error> {
         match listen {
-            Listen::Tcp { hosts, port } => tcp::open(hosts, *port).map(Place::without_file),
+            Listen::Tcp { hosts, port } => tcp::open(hosts, *port, share).map(Place::without_file),
             Listen::Vsock { port } => vsock::open(*port).map(Place::without_file),
             Listen::Activated { name } => handed::take(activation, name.as_deref()).map(Place::without_file),
             Listen::Unix(path) => Place::unix(path.clone(), None),

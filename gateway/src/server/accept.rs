@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use drivers::Error;
@@ -26,35 +27,42 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// drivers open while they serve.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
-/// One task for each socket of a place.
+/// The sockets of a place, and a task for each once it accepts. Dropping this ends the tasks and closes the sockets, a
+/// moment later.
 #[derive(Debug)]
 pub(super) struct Acceptors {
+    listeners: Vec<Rc<AsyncFd<Socket>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Acceptors {
-    /// Accepts from now on, as long as this process has fewer than `descriptors_max` descriptors.
+    /// Gets ready to accept.
     ///
     /// # Errors
     /// What the system answered.
-    pub(super) fn start(
-        sockets: Vec<Socket>,
-        balance: &Balance,
-        limits: Limits,
-        descriptors_max: u64,
-    ) -> Result<Acceptors, Error> {
-        let mut tasks = Vec::new();
-        for socket in sockets {
-            let listener =
-                sys::watch_listener(socket).map_err(|cause| Error::system("wait for connections", &cause))?;
-            tasks.push(tokio_uring::spawn(accept(listener, balance.clone(), limits, descriptors_max)));
-        }
-        Ok(Acceptors { tasks })
+    pub(super) fn new(sockets: Vec<Socket>) -> Result<Acceptors, Error> {
+        let watch = |socket| sys::watch_listener(socket).map(Rc::new);
+        let listeners = sockets.into_iter().map(watch).collect::<io::Result<_>>();
+        let listeners = listeners.map_err(|cause| Error::system("wait for connections", &cause))?;
+        Ok(Acceptors { listeners, tasks: Vec::new() })
+    }
+
+    /// The sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.listeners.iter().map(|listener| listener.get_ref())
+    }
+
+    /// Accepts from now on, as long as this process has fewer than `descriptors_max` descriptors.
+    pub(super) fn start(&mut self, balance: &Balance, limits: Limits, descriptors_max: u64) {
+        let start = |listener: &Rc<AsyncFd<Socket>>| {
+            tokio_uring::spawn(accept(listener.clone(), balance.clone(), limits, descriptors_max))
+        };
+        self.tasks = self.listeners.iter().map(start).collect();
     }
 
     /// Stops, and closes the sockets.
-    pub(super) async fn stop(self) {
-        for task in self.tasks {
+    pub(super) async fn stop(mut self) {
+        for task in std::mem::take(&mut self.tasks) {
             task.abort();
             // It answers that it was aborted.
             let _ = task.await;
@@ -62,9 +70,15 @@ impl Acceptors {
     }
 }
 
+impl Drop for Acceptors {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
 /// Accepts for ever. Errors never end it: a server that takes no more clients until it is restarted is worse than one
 /// that tries again.
-async fn accept(listener: AsyncFd<Socket>, balance: Balance, limits: Limits, descriptors_max: u64) {
+async fn accept(listener: Rc<AsyncFd<Socket>>, balance: Balance, limits: Limits, descriptors_max: u64) {
     let mut told: Option<Instant> = None;
     loop {
         let accepted = match listener.readable().await {

@@ -111,7 +111,7 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     service.watch_devices()?;
     let balance = service.crew.balance();
     let door = Door { balance: balance.clone(), limits: plan.limits, descriptors_max };
-    places.accept(&door)?;
+    places.accept(&door);
     if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
         balance.hand_over(socket);
     }

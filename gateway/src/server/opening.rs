@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use drivers::{Error, Started};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::Device;
 
 /// Devices that are opened at the same time.
 const AT_A_TIME: usize = 8;
+
+/// How long a running server waits for devices that are to be opened.
+const OPENING: Duration = Duration::from_secs(60);
+
+/// How long a device may take to close.
+const CLOSING: Duration = Duration::from_secs(20);
 
 /// Opens and starts devices. All of them, or none is left.
 ///
@@ -32,9 +40,30 @@ pub(super) async fn start_all(devices: Vec<Device>) -> Result<Vec<Arc<dyn Starte
     let mut started = Vec::new();
     for mut opening in openings {
         let result = (&mut opening.0).await;
-        started.push(result.unwrap_or_else(|_| Err(gone()))?);
+        match result.unwrap_or_else(|_| Err(gone())) {
+            Ok(device) => started.push(device),
+            Err(error) => {
+                // Closing may take as long as opening, and nobody waits for it.
+                started.into_iter().for_each(|device| drop(tokio_uring::spawn(close(device))));
+                return Err(error);
+            }
+        }
     }
     Ok(started)
+}
+
+/// As [`start_all`], while others are served: they do not wait for ever.
+///
+/// # Errors
+/// Also: it takes too long.
+pub(super) async fn start_all_in_time(devices: Vec<Device>) -> Result<Vec<Arc<dyn Started>>, Error> {
+    timeout(OPENING, start_all(devices)).await.unwrap_or_else(|_| {
+        Err(Error::device(format!(
+            "a device that is to be opened does not answer for {} s",
+            OPENING.as_secs()
+        ))
+        .hint("the storage behind it may hang: look at the devices that are new in the configuration"))
+    })
 }
 
 /// Opens and starts a device on a thread of its own.
@@ -52,8 +81,18 @@ fn gone() -> Error {
     Error::device("cannot open a device: the thread that should is gone")
 }
 
+/// Lets a device go, and waits until it is closed; not for ever. `of` says in messages whose it is. Returns whether it
+/// is closed.
+pub(super) async fn close_in_time(device: Arc<dyn Started>, of: &str) -> bool {
+    let closed = timeout(CLOSING, close(device)).await.is_ok();
+    if !closed {
+        tracing::error!("a device{of} does not close; going on without it");
+    }
+    closed
+}
+
 /// Lets a device go, and waits until it is closed, which may take long as well.
-pub(super) async fn close(device: Arc<dyn Started>) {
+async fn close(device: Arc<dyn Started>) {
     let (sender, closed) = oneshot::channel::<()>();
     let close = move || {
         drop(device);

@@ -2,6 +2,7 @@
 //! one can go without the others.
 
 use drivers::Error;
+use socket2::Socket;
 
 use super::accept::Acceptors;
 use super::crew::Balance;
@@ -24,7 +25,7 @@ pub(super) struct Door {
 struct Open {
     listen: Listen,
     place: Place,
-    acceptors: Option<Acceptors>,
+    acceptors: Acceptors,
 }
 
 /// Everywhere this server listens; nowhere when it serves a single client.
@@ -35,39 +36,62 @@ pub(super) struct Places {
     activation: Activation,
 }
 
+/// Places that take the place of those there are, ready to accept. Dropping this closes the new ones.
+#[derive(Debug)]
+pub(super) struct Next {
+    listen: Vec<Listen>,
+    opened: Vec<Open>,
+}
+
 impl Places {
     /// Opens all of them. They queue connections from now on.
     ///
     /// # Errors
     /// What is in the way; none stays open then.
     pub(super) fn open(listen: &[Listen], mut activation: Activation) -> Result<Places, Error> {
-        let open = |listen| Open::new(listen, &mut activation);
-        let open = listen.iter().map(open).collect::<Result<_, Error>>()?;
+        let open = open_all(listen, &mut activation, false)?;
         Ok(Places { open, activation })
     }
 
-    /// Listens here from now on, and nowhere else. Places that stay keep their sockets; clients that are connected
-    /// notice nothing.
+    /// Opens those of `listen` that are not there. They queue connections from now on.
     ///
     /// # Errors
     /// What is in the way of a new one; nothing has changed then.
-    pub(super) async fn change(&mut self, listen: &[Listen], door: &Door) -> Result<(), Error> {
-        let Places { open, activation } = self;
-        let is_new = |listen: &&Listen| !open.iter().any(|open| open.listen == **listen);
-        let mut opened = Vec::new();
-        for listen in listen.iter().filter(is_new) {
-            let mut open = Open::new(listen, activation)?;
-            open.accept(door)?;
-            opened.push(open);
+    pub(super) fn prepare(&mut self, listen: Vec<Listen>) -> Result<Next, Error> {
+        let mut missing = listen.clone();
+        let mut leaving = Vec::new();
+        for open in &self.open {
+            match missing.iter().position(|listen| *listen == open.listen) {
+                Some(found) => drop(missing.remove(found)),
+                None => leaving.extend(open.acceptors.sockets()),
+            }
         }
-        let (stay, go): (Vec<Open>, Vec<Open>) =
-            std::mem::take(&mut self.open).into_iter().partition(|open| listen.contains(&open.listen));
-        self.open = stay;
-        self.open.append(&mut opened);
+        // A new place may want the port of one that leaves for other addresses.
+        let shared = Shared::new(leaving);
+        let opened = open_all(&missing, &mut self.activation, true);
+        drop(shared);
+        let opened = opened?;
+        Ok(Next { listen, opened })
+    }
+
+    /// Accepts at the next places from now on, and nowhere else. Places that stay keep their sockets; clients that are
+    /// connected notice nothing.
+    pub(super) async fn change(&mut self, next: Next, door: &Door) {
+        let Next { mut listen, mut opened } = next;
+        opened.iter_mut().for_each(|open| open.accept(door));
+        let mut go = Vec::new();
+        for open in std::mem::replace(&mut self.open, opened) {
+            match listen.iter().position(|listen| *listen == open.listen) {
+                Some(found) => {
+                    listen.remove(found);
+                    self.open.push(open);
+                }
+                None => go.push(open),
+            }
+        }
         for open in go {
             open.close().await;
         }
-        Ok(())
     }
 
     /// Where clients find this server. The first is what a captive command is told.
@@ -81,11 +105,8 @@ impl Places {
     }
 
     /// Accepts from now on.
-    ///
-    /// # Errors
-    /// What the system answered.
-    pub(super) fn accept(&mut self, door: &Door) -> Result<(), Error> {
-        self.open.iter_mut().try_for_each(|open| open.accept(door))
+    pub(super) fn accept(&mut self, door: &Door) {
+        self.open.iter_mut().for_each(|open| open.accept(door));
     }
 
     /// Ends all of them.
@@ -96,23 +117,59 @@ impl Places {
     }
 }
 
+/// Opens all, or none. `share`: as [`Place::open`] has it.
+fn open_all(listen: &[Listen], activation: &mut Activation, share: bool) -> Result<Vec<Open>, Error> {
+    listen.iter().try_for_each(|listen| Place::check(listen, activation))?;
+    // What was passed could not be had again if one of the others failed after it.
+    let (passed, others): (Vec<&Listen>, Vec<&Listen>) =
+        listen.iter().partition(|listen| matches!(listen, Listen::Activated { .. }));
+    let mut opened = Vec::new();
+    for listen in others.into_iter().chain(passed) {
+        opened.push(Open::new(listen, activation, share)?);
+    }
+    opened.sort_by_key(|open| listen.iter().position(|listen| *listen == open.listen));
+    Ok(opened)
+}
+
 impl Open {
-    fn new(listen: &Listen, activation: &mut Activation) -> Result<Open, Error> {
-        Ok(Open { listen: listen.clone(), place: Place::open(listen, activation)?, acceptors: None })
+    fn new(listen: &Listen, activation: &mut Activation, share: bool) -> Result<Open, Error> {
+        let mut place = Place::open(listen, activation, share)?;
+        let acceptors = Acceptors::new(place.take_sockets())?;
+        Ok(Open { listen: listen.clone(), place, acceptors })
     }
 
-    fn accept(&mut self, door: &Door) -> Result<(), Error> {
+    fn accept(&mut self, door: &Door) {
         let Door { balance, limits, descriptors_max } = door;
-        let sockets = self.place.take_sockets();
-        self.acceptors = Some(Acceptors::start(sockets, balance, *limits, *descriptors_max)?);
-        Ok(())
+        self.acceptors.start(balance, *limits, *descriptors_max);
     }
 
     async fn close(self) {
         // Its name goes before the socket itself, so that nobody finds one on which nobody listens.
         drop(self.place);
-        if let Some(acceptors) = self.acceptors {
-            acceptors.stop().await;
+        self.acceptors.stop().await;
+    }
+}
+
+/// Sockets whose ports others of this user may take as well, as long as this lives.
+struct Shared<'a>(Vec<&'a Socket>);
+
+impl<'a> Shared<'a> {
+    fn new(sockets: Vec<&'a Socket>) -> Shared<'a> {
+        let shared = Shared(sockets);
+        shared.set(true);
+        shared
+    }
+
+    fn set(&self, shared: bool) {
+        for socket in &self.0 {
+            // Sockets that have no port do not know this option.
+            let _ = socket.set_reuse_port(shared);
         }
+    }
+}
+
+impl Drop for Shared<'_> {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }

@@ -37,8 +37,24 @@ pub(super) async fn open(disk: &Arc<DiskShared>) -> Result<(), Error> {
     result
 }
 
+/// Answers what the clients of a disk have asked for, and sends them away. Others may come. Does not wait for that.
+pub(super) fn send_away(disk: Arc<DiskShared>) {
+    let index = disk.index();
+    tell(&disk, || Message::DrainDisk { disk: index });
+    tokio_uring::spawn(async move {
+        tokio::time::sleep(CLIENTS).await;
+        tell(&disk, || Message::CloseDrained { disk: index });
+    });
+}
+
+/// Tells all workers that have the disk.
+fn tell(disk: &DiskShared, message: impl Fn() -> Message) {
+    disk.mailboxes().iter().for_each(|mailbox| mailbox.post(message()));
+}
+
 /// Takes a disk out of service that no new client finds any more: clients get their answers, writes reach the disk, its
-/// queues are closed. `of` says in messages whose it is. Returns whether all went well.
+/// queues are closed. `of` says in messages whose it is. Returns whether all went well. A device that does not finish
+/// is let go when it does, while others are served.
 pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
     let mut drained: Vec<_> = (0..disk.mailboxes().len())
         .map(|queue| ask(&disk, queue, |drained| Message::EndDisk { disk: disk.index(), drained }))
@@ -50,23 +66,35 @@ pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
             "closing connections{of} whose clients do not take their replies or do not finish their requests: {}",
             disk.sessions()
         );
-        for mailbox in disk.mailboxes() {
-            mailbox.post(Message::CloseSessions { disk: disk.index() });
-        }
+        tell(&disk, || Message::CloseSessions { disk: disk.index() });
         in_time = timeout(DEVICE, all(&mut drained, &mut last_flush)).await;
     }
     if in_time.is_err() {
-        tracing::error!("a device{of} does not finish what it was asked for; ending without it");
+        tracing::error!("a device{of} does not finish what it was asked for; going on without it");
+        tokio_uring::spawn(late(disk, drained, of));
         return false;
     }
     if last_flush.is_err() {
         tracing::error!("the last flush{of} failed: writes since the last good one may be lost");
     }
     if timeout(DEVICE, close(&disk)).await.is_err() {
-        tracing::error!("a device{of} does not close; ending without it");
+        tracing::error!("a device{of} does not close; going on without it");
         return false;
     }
     last_flush.is_ok()
+}
+
+/// The rest of the way of a disk that took too long.
+async fn late(disk: Arc<DiskShared>, mut drained: Vec<oneshot::Receiver<LastFlush>>, of: String) {
+    let mut last_flush = Ok(());
+    all(&mut drained, &mut last_flush).await;
+    close(&disk).await;
+    match last_flush {
+        Ok(()) => {
+            tracing::info!("the device{of} that was gone on without has finished what it was asked for")
+        }
+        Err(_) => tracing::error!("the last flush{of} failed: writes since the last good one may be lost"),
+    }
 }
 
 /// Has each worker let the disk go.

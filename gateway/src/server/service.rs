@@ -1,8 +1,10 @@
 //! [`Service`]: the exports that are in service, and how others take their place.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use drivers::{Error, Started};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::crew::Crew;
@@ -71,13 +73,8 @@ impl Service {
             let served = service.take_up(plan.clone(), device).await?;
             service.exports.push(served);
         }
-        service.publish();
+        service.publish(None);
         Ok(service)
-    }
-
-    /// Encrypts connections like this that come from now on.
-    pub(super) fn encrypt(&self, tls: tls::Context) {
-        self.catalogue.encrypt(tls);
     }
 
     /// Those in service.
@@ -92,13 +89,13 @@ impl Service {
         let disk = Arc::new(DiskShared::new(device.clone(), self.next_disk, owners));
         self.next_disk += 1;
         retire::open(&disk).await?;
-        let export = Arc::new(Export { offer: plan.offer.clone(), multi_conn: self.multi_conn, disk });
+        let export = Arc::new(Export::new(plan.offer.clone(), self.multi_conn, disk));
         Ok(Served { plan, device, export, events: None })
     }
 
-    /// Offers what is in service, and nothing else.
-    fn publish(&self) {
-        self.catalogue.offer(self.exports.iter().map(|served| served.export.clone()).collect());
+    /// Offers what is in service, and nothing else; to clients that are encrypted like this, if that changes.
+    fn publish(&self, tls: Option<tls::Context>) {
+        self.catalogue.offer(self.exports.iter().map(|served| served.export.clone()).collect(), tls);
     }
 
     /// Tells in the log what happens to the devices from now on.
@@ -116,17 +113,22 @@ impl Service {
 
     /// Puts these exports in the place of those in service, or changes nothing. Devices that are used by both go on,
     /// and clients of exports that are offered as before notice nothing. Clients of all others get their answers and
-    /// are sent away.
+    /// are sent away. New clients are encrypted like this.
     ///
     /// # Errors
     /// A device cannot be opened.
-    pub(super) async fn reload(&mut self, plans: Vec<ExportPlan>) -> Result<Changes, Error> {
+    pub(super) async fn reload(
+        &mut self,
+        plans: Vec<ExportPlan>,
+        tls: tls::Context,
+    ) -> Result<Changes, Error> {
         let fresh: Vec<ExportPlan> = plans
             .iter()
             .filter(|plan| !self.exports.iter().any(|served| served.has_device_of(plan)))
             .cloned()
             .collect();
-        let devices = opening::start_all(fresh.iter().map(|plan| plan.device.clone()).collect()).await?;
+        let devices = fresh.iter().map(|plan| plan.device.clone()).collect();
+        let devices = opening::start_all_in_time(devices).await?;
         let mut opened: Vec<Served> = Vec::new();
         for (plan, device) in fresh.into_iter().zip(devices) {
             match self.take_up(plan, device).await {
@@ -137,7 +139,7 @@ impl Service {
                 }
             }
         }
-        let changes = self.exchange(plans, opened);
+        let changes = self.exchange(plans, opened, tls);
         if let Err(error) = self.watch_devices() {
             // They serve all the same.
             tracing::warn!("{error}");
@@ -146,10 +148,11 @@ impl Service {
     }
 
     /// The part of a reload that cannot fail. `opened` are the plans' devices that were not in service.
-    fn exchange(&mut self, plans: Vec<ExportPlan>, opened: Vec<Served>) -> Changes {
+    fn exchange(&mut self, plans: Vec<ExportPlan>, opened: Vec<Served>, tls: tls::Context) -> Changes {
         let mut changes = Changes::default();
         let mut before = std::mem::take(&mut self.exports);
         let mut opened = opened.into_iter();
+        let mut ends = HashMap::new();
         for plan in plans {
             if let Some(place) = before.iter().position(|served| served.has_device_of(&plan)) {
                 let served = before.remove(place);
@@ -157,32 +160,49 @@ impl Service {
                 self.exports.push(served.offered_as(plan));
                 continue;
             }
+            let Some(successor) = opened.next() else { continue };
             match before.iter().any(|served| served.has_name_of(&plan)) {
-                true => changes.changed += 1,
-                false => changes.added += 1,
+                true => {
+                    changes.changed += 1;
+                    let (end, predecessor) = watch::channel(());
+                    ends.insert(plan.offer.name, end);
+                    self.exports.push(successor.after(predecessor));
+                }
+                false => {
+                    changes.added += 1;
+                    self.exports.push(successor);
+                }
             }
-            self.exports.extend(opened.next());
         }
-        self.publish();
+        self.publish(Some(tls));
         for served in before {
-            let has_successor = self.exports.iter().any(|other| other.has_name_of(&served.plan));
-            changes.removed += usize::from(!has_successor);
-            self.dismiss(served);
+            let end = ends.remove(&served.plan.offer.name);
+            changes.removed += usize::from(end.is_none());
+            self.dismiss_before(served, end);
         }
         changes
     }
 
     /// Takes an export out of service that no client finds any more, in a task of its own.
     fn dismiss(&mut self, served: Served) {
+        self.dismiss_before(served, None);
+    }
+
+    /// The same; a successor is told the end.
+    fn dismiss_before(&mut self, served: Served, end: Option<watch::Sender<()>>) {
         let of = of(&served.plan);
         self.leaving.retain(|task| !task.is_finished());
-        self.leaving.push(tokio_uring::spawn(leave(served, of)));
+        self.leaving.push(tokio_uring::spawn(async move {
+            let fine = leave(served, of).await;
+            drop(end);
+            fine
+        }));
     }
 
     /// Takes everything out of service. Returns whether all went well.
     pub(super) async fn end(&mut self) -> bool {
         self.crew.tell(|| Message::Drain);
-        self.catalogue.offer(Vec::new());
+        self.catalogue.offer(Vec::new(), None);
         while let Some(served) = self.exports.pop() {
             self.dismiss(served);
         }
@@ -209,30 +229,32 @@ impl Served {
         if self.plan.offer == plan.offer {
             return self;
         }
-        let disk = self.export.disk.clone();
         if self.plan.offer.ends_with(&plan.offer) {
-            for mailbox in disk.mailboxes() {
-                mailbox.post(Message::DrainDisk { disk: disk.index() });
-            }
+            // Those that are on their way into service first.
+            self.export.withdraw();
+            retire::send_away(self.export.disk.clone());
         }
-        let multi_conn = self.export.multi_conn;
-        let export = Arc::new(Export { offer: plan.offer.clone(), multi_conn, disk });
-        Served { plan, export, ..self }
+        let export = Export::new(plan.offer.clone(), self.export.multi_conn, self.export.disk.clone());
+        Served { plan, export: Arc::new(export), ..self }
+    }
+
+    /// The same; clients are not served before `predecessor` ends.
+    fn after(self, predecessor: watch::Receiver<()>) -> Served {
+        Served { export: Arc::new(self.export.after(predecessor)), ..self }
     }
 }
 
 /// Takes an export out of service that no client finds any more. Returns whether all went well.
 async fn leave(served: Served, of: String) -> bool {
     served.device.hurry();
-    let fine = retire::retire(served.export.disk.clone(), of).await;
+    let fine = retire::retire(served.export.disk.clone(), of.clone()).await;
     if let Some(events) = served.events {
         events.abort();
         // It answers that it was aborted.
         let _ = events.await;
     }
     drop(served.export);
-    opening::close(served.device).await;
-    fine
+    fine & opening::close_in_time(served.device, &of).await
 }
 
 /// Which export a message is about, as a part of it. One without a name is alone.

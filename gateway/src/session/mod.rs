@@ -169,6 +169,11 @@ impl Session {
         self.shutting_down = true;
     }
 
+    /// Whether it refuses requests.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shutting_down
+    }
+
     /// Whether the last run moved anything.
     pub(crate) fn has_worked(&self) -> bool {
         self.turn_requests > 0 || self.turn_bytes > 0
@@ -270,14 +275,14 @@ impl Session {
         None
     }
 
-    /// Whether everything that was taken is answered, and no more will be taken.
-    fn is_over(&self) -> bool {
-        self.draining && self.is_answered()
-    }
-
     /// The end of a session that owes its client nothing but goodbye.
     fn farewell(&mut self) -> Turn {
         if self.stream.says_goodbye() { Turn::Closed } else { Turn::Blocked }
+    }
+
+    /// Whether everything that was taken is answered, and no more will be taken.
+    fn is_over(&self) -> bool {
+        self.draining && self.is_answered()
     }
 
     /// Whether the client waits for nothing.

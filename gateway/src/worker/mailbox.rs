@@ -33,6 +33,8 @@ pub(crate) enum Message {
     DrainDisk { disk: usize },
     /// As `DrainDisk`; then flush, and report. Other workers may need answers until all have reported.
     EndDisk { disk: usize, drained: oneshot::Sender<LastFlush> },
+    /// Close the sessions of a disk that are being drained and are still there.
+    CloseDrained { disk: usize },
     /// Close the sessions of a disk that are still there, whatever they wait for.
     CloseSessions { disk: usize },
     /// Let a disk go.

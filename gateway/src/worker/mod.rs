@@ -235,11 +235,8 @@ impl Worker {
                 self.disks.begin_end(disk, Ending::new(drained));
                 self.drain_sessions(disk);
             }
-            Message::CloseSessions { disk } => {
-                for key in self.sessions_of(disk) {
-                    self.close(key);
-                }
-            }
+            Message::CloseDrained { disk } => self.close_sessions(disk, Session::is_draining),
+            Message::CloseSessions { disk } => self.close_sessions(disk, |_| true),
             Message::CloseDisk { disk, closed } => self.close_disk(disk, closed),
             Message::Drain => {
                 self.is_draining = true;
@@ -267,11 +264,17 @@ impl Worker {
         }
     }
 
+    fn close_sessions(&mut self, disk: usize, which: impl Fn(&Session) -> bool) {
+        for key in self.sessions_of(disk) {
+            if self.sessions.get(key).is_some_and(&which) {
+                self.close(key);
+            }
+        }
+    }
+
     /// Lets a disk go, and its sessions if there are any.
     fn close_disk(&mut self, disk: usize, closed: oneshot::Sender<()>) {
-        for key in self.sessions_of(disk) {
-            self.close(key);
-        }
+        self.close_sessions(disk, |_| true);
         drop(self.disks.remove(disk));
         // Whoever does not wait for it does not want to know.
         let _ = closed.send(());
@@ -300,7 +303,7 @@ impl Worker {
         self.buffer.count_parked(received.len());
         let key =
             self.sessions.insert_with(|key| Session::new(key, stream, transmission, &hosted.disk, received));
-        if hosted.ending.is_some()
+        if (hosted.ending.is_some() || export.is_withdrawn())
             && let Some(session) = self.sessions.get_mut(key)
         {
             session.drain();

@@ -2,18 +2,18 @@
 
 use drivers::Error;
 
-use super::super::activation::Activation;
+use super::super::activation::{Activation, Handed};
 use super::super::address::Address;
 use super::Bound;
 
-/// Takes the sockets of this name, or all of them.
+/// Whether there are sockets of this name, or any, that clients can reach.
 ///
 /// # Errors
 /// There is none.
-pub(super) fn take(activation: &mut Activation, name: Option<&str>) -> Result<Bound, Error> {
+pub(super) fn check(activation: &Activation, name: Option<&str>) -> Result<(), Error> {
     let known = activation.names();
-    let taken = activation.take(name);
-    if taken.is_empty() {
+    let mut wanted = activation.look(name).peekable();
+    if wanted.peek().is_none() {
         let what = name.map_or_else(|| "a socket".into(), |name| format!("a socket called '{name}'"));
         let known = if known.is_empty() { "there is none".into() } else { known.join(", ") };
         return Err(Error::device(format!(
@@ -21,19 +21,40 @@ pub(super) fn take(activation: &mut Activation, name: Option<&str>) -> Result<Bo
         ))
         .hint("the service manager names sockets with FileDescriptorName="));
     }
+    let mut names = Vec::new();
+    for handed in wanted {
+        if address_of(handed).is_some() {
+            return Ok(());
+        }
+        names.push(name_of(handed, None));
+    }
+    Err(Error::device(format!("no NBD client can reach {}", names.join(" and ")))
+        .hint("TCP, Unix and vsock sockets can be served"))
+}
+
+/// Takes the sockets of this name, or all of them.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn take(activation: &mut Activation, name: Option<&str>) -> Result<Bound, Error> {
+    check(activation, name)?;
     let (mut sockets, mut addresses, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for handed in taken {
-        let address = handed.socket.local_addr().ok().and_then(|address| Address::of_listener(&address));
-        names.push(match &address {
-            Some(address) => format!("{address} (descriptor {}, {})", handed.number, handed.name),
-            None => format!("descriptor {} ({})", handed.number, handed.name),
-        });
+    for handed in activation.take(name) {
+        let address = address_of(&handed);
+        names.push(name_of(&handed, address.as_ref()));
         addresses.extend(address);
         sockets.push(handed.socket);
     }
-    if addresses.is_empty() {
-        return Err(Error::device(format!("no NBD client can reach {}", names.join(" and ")))
-            .hint("TCP, Unix and vsock sockets can be served"));
-    }
     Ok(Bound { sockets, addresses, name: names.join(" and ") })
+}
+
+fn address_of(handed: &Handed) -> Option<Address> {
+    Address::of_listener(&handed.socket.local_addr().ok()?)
+}
+
+fn name_of(handed: &Handed, address: Option<&Address>) -> String {
+    match address {
+        Some(address) => format!("{address} (descriptor {}, {})", handed.number, handed.name),
+        None => format!("descriptor {} ({})", handed.number, handed.name),
+    }
 }

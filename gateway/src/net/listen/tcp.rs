@@ -20,17 +20,17 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Questions without an answer that end the connection.
 const KEEPALIVE_RETRIES: u32 = 4;
 
-/// Listens on `port` of every address of every host.
+/// Listens on `port` of every address of every host. `share`: also where a socket listens whose owner allows it.
 ///
 /// # Errors
 /// A host has no address, or an address is not this machine's, or the port is taken or forbidden.
-pub(super) fn open(hosts: &[String], port: u16) -> Result<Bound, Error> {
+pub(super) fn open(hosts: &[String], port: u16, share: bool) -> Result<Bound, Error> {
     let addresses = if hosts.is_empty() {
         vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
     } else {
         resolve(hosts)?
     };
-    let sockets = bind_all(&addresses, port)?;
+    let sockets = bind_all(&addresses, port, share)?;
     let taken: Vec<SocketAddr> = sockets.iter().filter_map(local_address).collect();
     let Some(port) = taken.first().map(SocketAddr::port) else {
         return Err(Error::device("the system does not tell which port it gave"));
@@ -66,11 +66,11 @@ fn resolve(hosts: &[String]) -> Result<Vec<IpAddr>, Error> {
 }
 
 /// One socket for each address, all on the same port.
-fn bind_all(addresses: &[IpAddr], port: u16) -> Result<Vec<Socket>, Error> {
+fn bind_all(addresses: &[IpAddr], port: u16, share: bool) -> Result<Vec<Socket>, Error> {
     let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        match bind_port(addresses, port) {
+        match bind_port(addresses, port, share) {
             Err((_, cause)) if tries > 0 && cause.kind() == io::ErrorKind::AddrInUse => {}
             Err((address, cause)) => return Err(refused(address, &cause)),
             Ok(sockets) => return Ok(sockets),
@@ -79,12 +79,16 @@ fn bind_all(addresses: &[IpAddr], port: u16) -> Result<Vec<Socket>, Error> {
 }
 
 /// As [`bind_all`], one try. The first address decides which port 0 stands for.
-fn bind_port(addresses: &[IpAddr], mut port: u16) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
+fn bind_port(
+    addresses: &[IpAddr],
+    mut port: u16,
+    share: bool,
+) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     let mut sockets = Vec::new();
     let mut missing = None;
     for &address in addresses {
         let address = SocketAddr::new(address, port);
-        match bind(address) {
+        match bind(address, share) {
             Ok(socket) => {
                 port = local_address(&socket).map_or(port, |address| address.port());
                 sockets.push(socket);
@@ -100,7 +104,7 @@ fn bind_port(addresses: &[IpAddr], mut port: u16) -> Result<Vec<Socket>, (Socket
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A port whose former connections linger may be taken again at once; one that is listened on may not.
     socket.set_reuse_address(true)?;
@@ -108,8 +112,16 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
         // Each family has a socket of its own, whatever the system's default.
         socket.set_only_v6(true)?;
     }
-    socket.bind(&address.into())?;
+    match socket.bind(&address.into()) {
+        Err(cause) if share && cause.kind() == io::ErrorKind::AddrInUse => {
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+        }
+        result => result?,
+    }
+    // Looks once more whether the port is free.
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     Ok(socket)
 }
 
@@ -157,7 +169,7 @@ mod tests {
 
     fn message(hosts: &[&str], port: u16) -> String {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-        match open(&hosts, port) {
+        match open(&hosts, port, false) {
             Ok(bound) => panic!("it listens on {}", bound.name),
             Err(error) => error.to_string(),
         }
@@ -165,7 +177,7 @@ mod tests {
 
     #[test]
     fn port_0_becomes_the_same_port_on_all_addresses() {
-        let bound = open(&[], 0).unwrap();
+        let bound = open(&[], 0, false).unwrap();
         let ports: Vec<u16> = bound.sockets.iter().map(|s| local_address(s).unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
         assert_eq!(bound.addresses[0], Address::Tcp { host: "localhost".into(), port: ports[0] });
@@ -174,17 +186,31 @@ mod tests {
 
     #[test]
     fn an_address_given_twice_is_taken_once() {
-        let bound = open(&["127.0.0.1".into(), "127.0.0.1".into()], 0).unwrap();
+        let bound = open(&["127.0.0.1".into(), "127.0.0.1".into()], 0, false).unwrap();
         assert_eq!(bound.sockets.len(), 1);
         assert!(bound.addresses[0].uri("", &crate::tls::Settings::OFF).starts_with("nbd://127.0.0.1:"));
     }
 
     #[test]
     fn a_port_that_is_listened_on_is_refused_with_a_way_out() {
-        let other = open(&["127.0.0.1".into()], 0).unwrap();
+        let other = open(&["127.0.0.1".into()], 0, false).unwrap();
         let port = local_address(&other.sockets[0]).unwrap().port();
         let text = message(&["127.0.0.1"], port);
         assert!(text.contains(&format!("127.0.0.1:{port}")) && text.contains("-p 0"), "{text}");
+    }
+
+    #[test]
+    fn a_port_of_ours_may_be_taken_for_other_addresses() {
+        let ours = open(&["127.0.0.1".into()], 0, false).unwrap();
+        let port = local_address(&ours.sockets[0]).unwrap().port();
+        let all = ["0.0.0.0".to_owned()];
+        assert!(open(&all, port, true).is_err(), "its owner does not allow it");
+        ours.sockets[0].set_reuse_port(true).unwrap();
+        assert!(open(&all, port, false).is_err(), "it is not wanted");
+        let bound = open(&all, port, true).unwrap();
+        drop(ours);
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        bound.sockets[0].accept().unwrap();
     }
 
     #[test]
@@ -196,7 +222,7 @@ mod tests {
 
     #[test]
     fn all_addresses_are_called_localhost_in_the_uri() {
-        let bound = open(&["0.0.0.0".into()], 0).unwrap();
+        let bound = open(&["0.0.0.0".into()], 0, false).unwrap();
         assert!(bound.addresses[0].uri("", &crate::tls::Settings::OFF).starts_with("nbd://localhost:"));
     }
 }
