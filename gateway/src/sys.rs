@@ -1,18 +1,25 @@
 //! System calls that neither the standard library nor the runtime has.
 #![expect(
     unsafe_code,
-    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2) and two of the runtimes' types have no safe face"
+    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2), what runs before exec(3) and two of the runtimes' types have no safe face"
 )]
 
 use std::fs::File;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_uring::net::UnixStream;
+
+/// The soft limit of open descriptors that this process began with, once it was raised.
+static FORMER_LIMIT: AtomicU64 = AtomicU64::new(0);
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is now.
 ///
@@ -23,6 +30,7 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
         return Err(io::Error::last_os_error());
     }
+    FORMER_LIMIT.store(limit.rlim_cur, Ordering::Relaxed);
     if limit.rlim_cur < limit.rlim_max {
         limit.rlim_cur = limit.rlim_max;
         // SAFETY: the pointer is to one rlimit structure, which the call only reads.
@@ -31,6 +39,20 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Lets a command begin with the soft limit of open descriptors that this process began with.
+pub(crate) fn with_former_descriptor_limit(command: &mut Command) {
+    let soft = FORMER_LIMIT.load(Ordering::Relaxed);
+    if soft == 0 {
+        return;
+    }
+    let lower = move || {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?)
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and touches no memory but its own stack.
+    unsafe { command.pre_exec(lower) };
 }
 
 /// Puts nothing in the place of standard input and output, and of standard error if told so: who reads finds the end,

@@ -193,6 +193,14 @@ pub(super) struct Places {
     pub(super) single: bool,
 }
 
+impl Places {
+    /// Whether a configuration file has nothing to say of it.
+    pub(super) fn are_told(&self) -> bool {
+        let Places { port, ipaddr, unix, vsock, single } = self;
+        port.is_some() || !ipaddr.is_empty() || !unix.is_empty() || vsock.is_some() || *single
+    }
+}
+
 /// What clients are held to.
 #[derive(Debug, Args)]
 pub(super) struct Clients {

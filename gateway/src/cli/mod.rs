@@ -18,8 +18,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use drivers::{Error, ErrorKind};
+use nix::unistd::{Pid, getppid};
 
-use crate::config::{self, Report, ServerConfig};
+use crate::config::{self, Report, ServerConfig, Told};
 use crate::net::activation::Activation;
 use crate::server::{self, Device};
 use crate::tls::pki;
@@ -72,6 +73,7 @@ impl Failure {
 
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
+    let started_by = getppid();
     let mut parts = parts::split(std::env::args_os()).into_iter();
     let first = Arguments::try_parse_from(parts.next().unwrap_or_default());
     let more = parts.map(Another::parse_part).collect::<Result<Vec<_>, _>>();
@@ -79,7 +81,7 @@ pub(crate) fn main() -> ExitCode {
         (Ok(arguments), Ok(more)) => (arguments, more),
         (Err(error), _) | (_, Err(error)) => return not_parsed(&error),
     };
-    match run(arguments, &more) {
+    match run(arguments, &more, started_by) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             complain(&failure);
@@ -88,7 +90,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
+fn run(arguments: Arguments, more: &[Another], started_by: Pid) -> Result<u8, Failure> {
     if let Some(another) = more.iter().find(|another| another.help) {
         return Ok(print(&help_about(another.words.first().map(String::as_str))?)?);
     }
@@ -129,7 +131,7 @@ fn run(arguments: Arguments, more: &[Another]) -> Result<u8, Failure> {
             };
             pki::make(wanted)?
         }
-        None => return serve(&arguments.words, arguments.serve, more, activation),
+        None => return serve(&arguments.words, arguments.serve, more, activation, started_by),
     };
     Ok(print(&text)?)
 }
@@ -140,6 +142,7 @@ fn serve(
     mut options: Serve,
     more: &[Another],
     activation: Activation,
+    started_by: Pid,
 ) -> Result<u8, Failure> {
     options.resolve_paths()?;
     let file = options.config.as_ref().or(options.check_config.as_ref());
@@ -149,7 +152,7 @@ fn serve(
             .into());
     }
     if let Some(file) = &options.check_config {
-        let exports = config::load(file)?.exports.len();
+        let exports = config::load(file, Told::default())?.exports.len();
         let plural = if exports == 1 { "" } else { "s" };
         return Ok(print(&format!("{}: {exports} export{plural}, fine\n", file.display()))?);
     }
@@ -157,7 +160,7 @@ fn serve(
         Some(file) => plan::of_config(&file, options, &activation)?,
         None => plan::of_line(words, &options, more, &activation)?,
     };
-    Ok(server::run(&plan, activation)?)
+    Ok(server::run(&plan, activation, started_by)?)
 }
 
 /// What `--help` is about, by the words before or after it.

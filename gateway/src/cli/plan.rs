@@ -13,7 +13,7 @@ use super::parts::Another;
 use super::places::{self, Passed};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
-use crate::config::{self, ServerConfig};
+use crate::config::{self, ServerConfig, Told};
 use crate::net::activation::Activation;
 use crate::net::limits::Limits;
 use crate::net::listen::Listen;
@@ -95,7 +95,8 @@ pub(super) fn of_line(
 /// # Errors
 /// What is wrong with the file, and usage errors.
 fn of_file(file: &Path, options: &Serve, passed: Passed) -> Result<Plan, Failure> {
-    let config = config::load(file)?;
+    let told = Told { tls: options.tls.is_told(), places: options.places.are_told() || passed.any };
+    let config = config::load(file, told)?;
     let start = start_options(&options.tuning, &config.server);
     let exports: Vec<ExportPlan> = config.exports.into_iter().map(|export| export.into_plan(start)).collect();
     Ok(assemble(options, &config.server, passed, config.listen, exports)?)

@@ -25,7 +25,7 @@ pub(super) struct Tls {
     #[arg(long, value_name = "FILE", help_heading = "Encryption")]
     pub(super) tls_psk: Option<PathBuf>,
 
-    /// Refuse clients without a certificate that is signed by an authority of ca-cert.pem
+    /// Refuse clients without a certificate that is signed by an authority of ca-cert.pem; a pre-shared key will do too
     #[arg(long, help_heading = "Encryption")]
     tls_verify_peer: bool,
 }
@@ -39,6 +39,11 @@ enum Mode {
 }
 
 impl Tls {
+    /// Whether a configuration file has not the last word on who must encrypt and who is verified.
+    pub(super) fn is_told(&self) -> bool {
+        self.tls.is_some() || self.tls_verify_peer
+    }
+
     /// What the options mean together, and with a configuration file; they go before what that says.
     ///
     /// # Errors

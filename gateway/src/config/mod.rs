@@ -48,18 +48,27 @@ pub(crate) struct Config {
     pub(crate) exports: Vec<ExportConfig>,
 }
 
+/// What is told elsewhere, whatever the file says of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// How connections are encrypted.
+    pub(crate) tls: bool,
+    /// Where to listen.
+    pub(crate) places: bool,
+}
+
 /// Reads a file. Relative paths in it begin in its own folder.
 ///
 /// # Errors
 /// All that is wrong with it.
-pub(crate) fn load(file: &Path) -> Result<Config, Report> {
+pub(crate) fn load(file: &Path, told: Told) -> Result<Config, Report> {
     let unreadable = |cause: &dyn std::fmt::Display| Report::unreadable(file, cause);
     let text = read(file).map_err(|cause| unreadable(&cause))?;
     let absolute = std::path::absolute(file).map_err(|cause| unreadable(&cause))?;
     let folder = absolute.parent().unwrap_or(&absolute);
     let folder = folder.to_str().ok_or_else(|| unreadable(&"the name of its folder is not UTF-8"))?;
     match String::from_utf8(text) {
-        Ok(text) => parse(file, &text, folder),
+        Ok(text) => parse(file, &text, folder, told),
         Err(error) => Err(not_text(file, &error)),
     }
 }
@@ -76,16 +85,17 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> Report {
     let (valid, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
     let valid = String::from_utf8_lossy(valid);
+    let valid = valid.strip_prefix('\u{feff}').unwrap_or(&valid);
     let mistakes = Mistakes::default();
     mistakes.add_with_hint(valid.len(), "the text is not UTF-8", "save it in that encoding");
-    mistakes.into_report(file, &valid).unwrap_or_else(|| Report::unreadable(file, &"its text is not UTF-8"))
+    mistakes.into_report(file, valid).unwrap_or_else(|| Report::unreadable(file, &"its text is not UTF-8"))
 }
 
 /// Reads the text of `file`, which lies in `folder`.
-fn parse(file: &Path, text: &str, folder: &str) -> Result<Config, Report> {
+fn parse(file: &Path, text: &str, folder: &str, told: Told) -> Result<Config, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mistakes = Mistakes::default();
-    let config = walk(text, Context { mistakes: &mistakes, folder });
+    let config = walk(text, told, Context { mistakes: &mistakes, folder });
     match mistakes.into_report(file, text) {
         None => Ok(config),
         Some(report) => Err(report),
@@ -93,7 +103,7 @@ fn parse(file: &Path, text: &str, folder: &str) -> Result<Config, Report> {
 }
 
 /// What the text says; worth something only if no mistakes were found.
-fn walk(text: &str, context: Context<'_>) -> Config {
+fn walk(text: &str, told: Told, context: Context<'_>) -> Config {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         note_syntax(text, &errors, context.mistakes);
@@ -113,7 +123,7 @@ fn walk(text: &str, context: Context<'_>) -> Config {
         context.mistakes.add_with_hint(text.len(), "there is no export", hint);
     }
     root.finish();
-    whole::check(&server, &listen, &exports, context.mistakes);
+    whole::check(&server, &listen, &exports, told, context.mistakes);
     let listen = listen.into_iter().map(|place| place.value).collect();
     let mut exports: Vec<ExportConfig> = exports.into_iter().filter_map(|draft| draft.config).collect();
     choose_default(&mut exports);

@@ -9,7 +9,7 @@ use super::*;
 use crate::rules::Client;
 
 fn read(text: &str) -> Result<Config, String> {
-    parse(Path::new("f"), text, "/folder").map_err(|report| report.to_string())
+    parse(Path::new("f"), text, "/folder", Told::default()).map_err(|report| report.to_string())
 }
 
 const FULL: &str = r#"
@@ -176,11 +176,11 @@ fn a_file_is_found_relative_to_the_working_folder_and_its_paths_to_the_file() {
     let file = folder.path().join("c.toml");
     std::fs::write(&file, "[[export]]\nname = ''\ndriver = 'io_uring'\nproperties.path = 'x/disk.img'\n")
         .unwrap();
-    let config = load(&file).unwrap();
+    let config = load(&file, Told::default()).unwrap();
     assert_eq!(config.exports[0].settings.path("path"), Some(folder.path().join("x/disk.img").as_path()));
-    assert!(!load(&folder.path().join("none")).unwrap_err().is_about_words());
+    assert!(!load(&folder.path().join("none"), Told::default()).unwrap_err().is_about_words());
     std::fs::write(&file, b"[server]\nworkers = \xff").unwrap();
-    let report = load(&file).unwrap_err().to_string();
+    let report = load(&file, Told::default()).unwrap_err().to_string();
     assert!(report.contains("c.toml:2:11: the text is not UTF-8"), "{report}");
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use nbd::server::TlsMode;
 
+use super::Told;
 use super::export::Draft;
 use super::listen::{has_addresses, has_users};
 use super::report::Mistakes;
@@ -11,13 +12,23 @@ use super::section::At;
 use super::server::ServerConfig;
 use crate::net::listen::Listen;
 
-pub(super) fn check(server: &ServerConfig, listen: &[At<Listen>], exports: &[Draft], mistakes: &Mistakes) {
+pub(super) fn check(
+    server: &ServerConfig,
+    listen: &[At<Listen>],
+    exports: &[Draft],
+    told: Told,
+    mistakes: &Mistakes,
+) {
     check_places(listen, mistakes);
     check_names(exports, mistakes);
     check_default(exports, mistakes);
     for export in exports {
-        check_tls(server, export, mistakes);
-        check_reach(listen, export, mistakes);
+        if !told.tls {
+            check_tls(server, export, mistakes);
+        }
+        if !told.places {
+            check_reach(listen, export, mistakes);
+        }
     }
 }
 
@@ -25,7 +36,8 @@ pub(super) fn check(server: &ServerConfig, listen: &[At<Listen>], exports: &[Dra
 fn check_places(listen: &[At<Listen>], mistakes: &Mistakes) {
     let mut seen = HashSet::new();
     for place in listen {
-        let many = matches!(place.value, Listen::Tcp { port: 0, .. } | Listen::Private);
+        let many =
+            matches!(place.value, Listen::Tcp { port: 0, .. } | Listen::Vsock { port: 0 } | Listen::Private);
         if !many && !seen.insert(&place.value) {
             mistakes.add_with_hint(place.at, "this place to listen on is there twice", "leave it out here");
         }

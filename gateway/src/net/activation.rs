@@ -16,7 +16,15 @@ const FIRST: RawFd = 3;
 const UNKNOWN: &str = "unknown";
 
 /// The variables of service managers that mean this program only, so that its children must not have them.
-pub(crate) const VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+pub(crate) const VARIABLES: [&str; 7] = [
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// A socket that was passed.
 #[derive(Debug)]

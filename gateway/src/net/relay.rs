@@ -8,11 +8,13 @@
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::oneshot;
 
 /// Bytes moved at a time: what a pipe holds.
@@ -57,7 +59,7 @@ impl Relay {
 }
 
 /// Copies until the end, or until one side is gone.
-fn copy(what: &str, from: &mut impl io::Read, to: &mut impl io::Write) {
+fn copy(what: &str, from: &mut (impl io::Read + AsFd), to: &mut (impl io::Write + AsFd)) {
     let mut bytes = vec![0; PIECE_BYTES];
     if let Err(cause) = copy_with(&mut bytes, from, to) {
         tracing::debug!("{what}: {cause}");
@@ -66,14 +68,42 @@ fn copy(what: &str, from: &mut impl io::Read, to: &mut impl io::Write) {
 
 /// Not [`io::copy`]: it would splice(2) from the socket to a pipe, and while that waits for the socket the pipe is
 /// locked, so that the client could not even close its end.
-fn copy_with(bytes: &mut [u8], from: &mut impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
+///
+/// Whoever made the pipe may have made it one that does not block.
+fn copy_with(
+    bytes: &mut [u8],
+    from: &mut (impl io::Read + AsFd),
+    to: &mut (impl io::Write + AsFd),
+) -> io::Result<()> {
     loop {
         match from.read(bytes) {
             Ok(0) => return Ok(()),
-            Ok(got) => to.write_all(&bytes[..got])?,
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
+            Ok(got) => write_all(to, &bytes[..got])?,
+            Err(cause) => wait_or_fail(from.as_fd(), PollFlags::POLLIN, cause)?,
         }
+    }
+}
+
+fn write_all(to: &mut (impl io::Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(cause) => wait_or_fail(to.as_fd(), PollFlags::POLLOUT, cause)?,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until another try is worth it, if there may be one.
+fn wait_or_fail(fd: BorrowedFd<'_>, until: PollFlags, cause: io::Error) -> io::Result<()> {
+    match cause.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        io::ErrorKind::WouldBlock => match poll(&mut [PollFd::new(fd, until)], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        },
+        _ => Err(cause),
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) fn command(run: &str, address: &Address, export: &str, tls: &tls::Set
     for variable in VARIABLES {
         command.env_remove(variable);
     }
+    sys::with_former_descriptor_limit(&mut command);
     command
 }
 

@@ -26,6 +26,7 @@ use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 
 use drivers::Error;
+use nix::unistd::Pid;
 
 use crate::copies;
 use crate::net::activation::Activation;
@@ -56,14 +57,15 @@ struct Entrance {
 }
 
 /// Serves until a signal, until the captive command ends, or until the only client leaves. Returns the exit code.
+/// `started_by` is the process that started this one.
 ///
 /// Call this while the process has no second thread.
 ///
 /// # Errors
 /// It could not start; nothing is left behind.
-pub(crate) fn run(plan: &Plan, mut activation: Activation) -> Result<u8, Error> {
+pub(crate) fn run(plan: &Plan, mut activation: Activation, started_by: Pid) -> Result<u8, Error> {
     if plan.exit_with_parent {
-        parent::end_with_it()?;
+        parent::end_with(started_by)?;
     }
     let daemon = match plan.daemon.then(daemon::split).transpose()? {
         Some(Side::Command(code)) => return Ok(code),
@@ -107,7 +109,6 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     };
     let mut captive = plan.run.as_ref().and_then(command);
     let status = announce(plan, &service, &places)?;
-    let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     service.watch_devices()?;
     let balance = service.crew.balance();
     let door = Door { balance: balance.clone(), limits: plan.limits, descriptors_max };
@@ -116,6 +117,8 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
         balance.hand_over(socket);
     }
     daemon.map(Daemon::ready).transpose()?;
+    // The last that can fail: nobody is left to end it otherwise.
+    let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     manager.ready(&status);
     let reason = loop {
         let signal = tokio::select! {
@@ -131,6 +134,8 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
         tokio::select! {
             () = reload::reload(plan, &mut service, &mut places, &door) => {}
             signal = signals.end() => break stop::Reason::Signal(signal),
+            status = captive::end(&mut captive) => break stop::Reason::CaptiveEnded(status),
+            () = balance.all_over(), if single.is_some() => break stop::Reason::ClientLeft,
         }
         manager.ready(&status_of(&service, &places, &plan.tls));
     };

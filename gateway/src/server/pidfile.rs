@@ -57,9 +57,12 @@ fn replace(path: &Path) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let result = fs::write(&new, text()).and_then(|()| fs::rename(&new, path));
+    // A process with the same number may have left one behind.
+    let _ = fs::remove_file(&new);
+    // Fails on whatever is there, links included, so nobody can prepare the place.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
+    let result = io::Write::write_all(&mut file, text().as_bytes()).and_then(|()| fs::rename(&new, path));
     if result.is_err() {
-        // It may not even exist.
         let _ = fs::remove_file(&new);
     }
     result

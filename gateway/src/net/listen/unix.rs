@@ -3,7 +3,6 @@
 use std::fs::{self, DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use drivers::Error;
@@ -65,6 +64,22 @@ fn identity(facts: &Metadata) -> (u64, u64) {
     (facts.dev(), facts.ino())
 }
 
+/// Tells a file from one that has taken its number.
+fn birth(facts: &Metadata) -> ((u64, u64), (i64, i64)) {
+    (identity(facts), (facts.ctime(), facts.ctime_nsec()))
+}
+
+/// Whether somebody listens there, who may be busy.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        // The queue of those who wait is full.
+        Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        result => result,
+    }
+}
+
 /// Removes the socket of a server that is gone.
 fn clear_the_way(path: &Path, facts: &Metadata) -> Result<(), Error> {
     let shown = path.display();
@@ -74,15 +89,15 @@ fn clear_the_way(path: &Path, facts: &Metadata) -> Result<(), Error> {
         ))
         .hint("choose another path, or remove it"));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => {
+    match connect(path) {
+        Ok(()) => {
             Err(Error::device(format!("cannot listen on socket '{shown}': another server listens there"))
                 .hint("choose another path, or stop that server"))
         }
         // Nobody listens.
         Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
-            // Another server may have put its own socket there in this moment.
-            let same = fs::symlink_metadata(path).is_ok_and(|now| identity(&now) == identity(facts));
+            // Another server may have put its own socket there in this moment, even under the same number.
+            let same = fs::symlink_metadata(path).is_ok_and(|now| birth(&now) == birth(facts));
             if !same {
                 return Ok(());
             }
@@ -161,6 +176,7 @@ impl Drop for PrivateFolder {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     fn message(path: &Path) -> String {
         SocketFile::open(path).expect_err("the way is not free").to_string()
