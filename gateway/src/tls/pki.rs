@@ -6,6 +6,7 @@
 mod files;
 mod issue;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use drivers::Error;
@@ -53,6 +54,10 @@ pub(crate) fn make(mut wanted: Wanted) -> Result<String, Error> {
         wanted.clients.push(user());
     }
     wanted.clients.iter().try_for_each(|name| check_name(name))?;
+    let is_known = |(index, name): &(usize, &String)| wanted.clients[..*index].contains(name);
+    if let Some((_, name)) = wanted.clients.iter().enumerate().find(is_known) {
+        return Err(Error::usage(format!("client {name:?} is given twice")).hint("give it once"));
+    }
     let hosts = hosts(&wanted.hosts);
     let mut files = Files::default();
     plan(&wanted, &hosts, &mut files)
@@ -66,8 +71,7 @@ fn plan(wanted: &Wanted, hosts: &[String], files: &mut Files) -> Result<(), Erro
     let ca = authority.pair()?;
     files.add(CA_CERTIFICATE, &ca.certificate, Secrecy::Public);
     files.add(CA_KEY, &ca.key, Secrecy::Secret);
-    let name = hosts.iter().find(|host| *host != "localhost").map_or("localhost", |host| host);
-    let server = authority.issue(name, &Purpose::Server(hosts))?;
+    let server = authority.issue(own_name(hosts), &Purpose::Server(hosts))?;
     files.add(SERVER_CERTIFICATE, &server.certificate, Secrecy::Public);
     files.add(SERVER_KEY, &server.key, Secrecy::Secret);
     let mut keys = String::new();
@@ -118,10 +122,21 @@ fn hosts(more: &[String]) -> Vec<String> {
     hosts
 }
 
+/// What the server's certificate is called: the first of its names by which other machines may know it.
+fn own_name(hosts: &[String]) -> &str {
+    let is_name = |host: &&String| {
+        host.as_str() != "localhost" && host.len() <= NAME_BYTES_MAX && host.parse::<IpAddr>().is_err()
+    };
+    hosts.iter().find(is_name).map_or("localhost", String::as_str)
+}
+
 /// A client's name becomes a folder, the name of a certificate, and a user in the file of keys.
 fn check_name(name: &str) -> Result<(), Error> {
     let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !"/:".contains(c);
+    let is_file =
+        [CA_CERTIFICATE, CA_KEY, SERVER_CERTIFICATE, SERVER_KEY, CLIENT_CERTIFICATE, CLIENT_KEY, KEYS];
     let is_fine = !name.is_empty()
+        && !is_file.contains(&name)
         && name.len() <= NAME_BYTES_MAX
         && !name.starts_with(['.', '#', '-'])
         && name.chars().all(is_plain);
@@ -129,7 +144,7 @@ fn check_name(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::usage(format!("a client cannot be called {name:?}"))
-        .hint("give 1 to 64 characters without space, '/' and ':' that do not begin with '.', '#' or '-'"))
+        .hint("give 1 to 64 characters without space, '/' and ':' that do not begin with '.', '#' or '-', and no name of a file"))
 }
 
 fn tell(wanted: &Wanted, hosts: &[String]) -> String {
