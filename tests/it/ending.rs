@@ -20,7 +20,9 @@ fn is_closed(stream: &mut UnixStream) -> bool {
 #[test]
 fn signals_end_the_server_with_success() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        let mut gateway = Gateway::start(&["memory", "1M"]);
+        // These tests may run under nohup(1) themselves.
+        let builder = Gateway::builder().wrapped_in(&["env", "--default-signal=HUP"]);
+        let mut gateway = builder.start(&["memory", "1M"]);
         let mut idle = Raw::open(gateway.socket(), "");
         gateway.signal(signal);
         assert_eq!(gateway.wait().code(), Some(0), "{signal}");
