@@ -1,7 +1,8 @@
 //! System calls that neither the standard library nor the runtime has.
 #![expect(
     unsafe_code,
-    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2), what runs before exec(3) and two of the runtimes' types have no safe face"
+    reason = "getrlimit(2), sigaction(2), kill(2), getsockopt(2), what runs before exec(3) and two of the runtimes' \
+              types have no safe face"
 )]
 
 use std::fs::File;

@@ -143,8 +143,10 @@ fn check_name(name: &str) -> Result<(), Error> {
     if is_fine {
         return Ok(());
     }
-    Err(Error::usage(format!("a client cannot be called {name:?}"))
-        .hint("give 1 to 64 characters without space, '/' and ':' that do not begin with '.', '#' or '-', and no name of a file"))
+    Err(Error::usage(format!("a client cannot be called {name:?}")).hint(
+        "give 1 to 64 characters without space, '/' and ':' that do not begin with '.', '#' or '-', and no name of a \
+         file",
+    ))
 }
 
 fn tell(wanted: &Wanted, hosts: &[String]) -> String {
