@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{Property, Settings, Value};
 use crate::queue::{Queue, Store};
+use crate::tally::Tally;
 
 /// A kind of driver: an entry of [`crate::DRIVERS`].
 pub trait DriverType: Sync {
@@ -181,6 +182,11 @@ pub trait Started: Send + Sync {
     /// Whether every write that completed is known to be on stable storage. `false`: that is not known.
     fn is_flushed(&self) -> bool {
         false
+    }
+
+    /// What the device and its queues said to each other so far.
+    fn tally(&self) -> Tally {
+        Tally::default()
     }
 
     /// A client has come: a device that was given up is looked for once more.

@@ -69,6 +69,7 @@ pub mod request;
 mod slots;
 pub mod sys;
 mod sysfs;
+mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod vhost_user;
@@ -83,6 +84,7 @@ pub use mem::{Lease, Pool, Region};
 pub use property::{Phase, Property, Settings, Value};
 pub use queue::{Now, Queue, QueueDead, Store, View};
 pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
+pub use tally::Tally;
 
 /// Every driver of this crate, in the order `gateway drivers` lists them.
 pub static DRIVERS: &[&dyn DriverType] = &[

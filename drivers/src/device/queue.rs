@@ -17,6 +17,7 @@ use crate::request::{Completion, Operation, Outcome, Request};
 use crate::slots::{Key, Slots};
 use crate::sys::mmap::MemoryFile;
 use crate::sys::poll;
+use crate::tally::QueueTally;
 
 /// Most completions of one `reap`, so that a fast device does not keep its worker from everything else.
 const REAP_BOUND: usize = 256;
@@ -64,17 +65,6 @@ enum Stage {
     Flush(u64),
 }
 
-/// What the queue and its device said to each other.
-#[derive(Debug, Default)]
-struct Counts {
-    /// Errands that the device has ended.
-    ended: u64,
-    /// How often the device was told of new ones.
-    kicks: u64,
-    /// How often it told of ended ones.
-    calls: u64,
-}
-
 /// How the queue reaches the device.
 enum Tie {
     Running(Box<dyn Lane>),
@@ -105,7 +95,6 @@ pub(crate) struct DeviceQueue {
     /// When the device last ended a request, or was given one while it had none; kept where that has a bound.
     progress: Option<Instant>,
     told_unanswered: bool,
-    counts: Counts,
     /// What keeps the device in service.
     _link: Arc<dyn Any + Send + Sync>,
 }
@@ -134,12 +123,15 @@ impl DeviceQueue {
             armed: false,
             progress: None,
             told_unanswered: false,
-            counts: Counts::default(),
             _link: link,
             device,
         };
         queue.follow();
         Ok(queue)
+    }
+
+    fn tally(&self) -> &QueueTally {
+        self.device.queue_tally(self.index)
     }
 
     /// Takes a request that has been checked. There is a slot for it.
@@ -171,7 +163,7 @@ impl DeviceQueue {
         if let Tie::Running(lane) = &mut self.tie
             && lane.publish()
         {
-            self.counts.kicks += 1;
+            self.tally().submissions.add(1);
         }
     }
 
@@ -183,7 +175,7 @@ impl DeviceQueue {
         for _ in 0..REAP_BOUND {
             let Tie::Running(lane) = &mut self.tie else { break };
             let Some(ended) = lane.next_ended()? else { break };
-            self.counts.ended += 1;
+            self.tally().completions.add(1);
             done.extend(self.judge(ended));
         }
         self.publish();
@@ -318,6 +310,7 @@ impl DeviceQueue {
             let Some(entry) = self.slots.get_mut(key) else { continue };
             if entry.resends < self.device.facts.resends_max {
                 entry.resends += 1;
+                self.device.queue_tally(self.index).resubmissions.add(1);
                 entry.stage = first_stage(&entry.request, &self.device);
                 self.send(key);
             } else if let Some(entry) = self.slots.remove(key) {
@@ -462,7 +455,7 @@ impl Queue for DeviceQueue {
             return true;
         }
         // First the events, then the look: what comes between the two signals again.
-        self.counts.calls += self.bell.take_calls();
+        self.tally().notifications.add(self.bell.take_calls());
         if self.noticed < self.seen {
             self.noticed += self.bell.take_notices();
         }
@@ -507,7 +500,9 @@ impl Drop for DeviceQueue {
             );
             self.fail("the queue was closed".into(), Memory::Theirs);
         }
-        let Counts { ended, kicks, calls } = self.counts;
+        let tally = self.tally();
+        let (ended, kicks, calls) =
+            (tally.completions.get(), tally.submissions.get(), tally.notifications.get());
         let name = &self.device.facts.name;
         tracing::debug!(ended, kicks, calls, "queue {} of {name} ends", self.index);
         self.leave(Tie::Suspended);

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::mem::Region;
 use crate::property::{self, Extra, Value};
 use crate::queue::Queue;
+use crate::tally::Tally;
 
 /// What keeps a device in service until it is dropped.
 pub(crate) trait Keep: Any + Send + Sync {
@@ -104,6 +105,10 @@ impl<K: Keep, V: View + 'static> Started for Service<K, V> {
 
     fn is_flushed(&self) -> bool {
         self.device.durability.is_clean()
+    }
+
+    fn tally(&self) -> Tally {
+        self.device.tally()
     }
 
     fn try_again(&self) {

@@ -18,6 +18,7 @@ use crate::mem::Region;
 use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::MemoryFile;
 use crate::sys::poll;
+use crate::tally::{QueueTally, Tally};
 
 /// What is known of a device before it runs, and stays.
 #[derive(Debug)]
@@ -58,6 +59,9 @@ pub(crate) struct Device {
     lent: AtomicUsize,
     /// Signalled when a lane was given back.
     returned: EventFd,
+    /// One per queue.
+    tallies: Box<[QueueTally]>,
+    recoveries: AtomicU64,
 }
 
 struct State {
@@ -114,6 +118,7 @@ impl Device {
     /// No descriptors left.
     pub(crate) fn new(facts: Facts, region: Arc<Region>, lanes: Vec<Box<dyn Lane>>) -> io::Result<Device> {
         let notices = lanes.iter().map(|_| EventFd::new().map(Arc::new)).collect::<io::Result<_>>()?;
+        let queues = 0..lanes.len();
         Ok(Device {
             capacity_bytes: AtomicU64::new(facts.limits.capacity_bytes),
             reach_bytes: AtomicU64::new(facts.limits.capacity_bytes),
@@ -132,6 +137,8 @@ impl Device {
             complaint: EventFd::new()?,
             lent: AtomicUsize::new(0),
             returned: EventFd::new()?,
+            tallies: queues.map(|_| QueueTally::default()).collect(),
+            recoveries: AtomicU64::new(0),
             region,
             facts,
         })
@@ -273,7 +280,19 @@ impl Device {
                 state.condition = Condition::running(lanes.take().unwrap_or_default());
             }
         });
-        lanes.is_none()
+        let is_back = lanes.is_none();
+        self.recoveries.fetch_add(is_back.into(), Ordering::Relaxed);
+        is_back
+    }
+
+    /// What the queue of this number counts.
+    pub(crate) fn queue_tally(&self, queue: usize) -> &QueueTally {
+        &self.tallies[queue]
+    }
+
+    /// What the device and all queues said to each other.
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { recoveries: self.recoveries.load(Ordering::Relaxed), ..Tally::of(&*self.tallies) }
     }
 
     /// Nobody waits for the device any more.

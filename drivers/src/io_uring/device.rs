@@ -23,6 +23,7 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::mmap::Mapping;
 use crate::sys::ring::{Mode, Ring, ring_error};
 use crate::sysfs::BlockAttributes;
+use crate::tally::{QueueTally, Tally};
 
 /// Threads for discards of devices and for searching holes, for all queues of a disk together.
 const HELPER_THREADS: usize = 4;
@@ -94,6 +95,7 @@ impl Connected for FileConnected {
             region: Arc::new(region),
             helpers: Arc::new(Helpers::new(HELPER_THREADS)),
             told_unregistered: AtomicBool::new(false),
+            tallies: (0..queues.count).map(|_| Arc::default()).collect(),
         }))
     }
 }
@@ -106,6 +108,8 @@ struct FileDevice {
     region: Arc<Region>,
     helpers: Arc<Helpers>,
     told_unregistered: AtomicBool,
+    /// One per queue.
+    tallies: Box<[Arc<QueueTally>]>,
 }
 
 impl Started for FileDevice {
@@ -154,7 +158,12 @@ impl Started for FileDevice {
                  of locked memory: ulimit -l, or LimitMEMLOCK= of systemd)"
             );
         }
-        Ok(Box::new(FileQueue::new(self.disk.clone(), self.helpers.clone(), flights, event)))
+        let tally = self.tallies[index].clone();
+        Ok(Box::new(FileQueue::new(self.disk.clone(), self.helpers.clone(), flights, event, tally)))
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::of(self.tallies.iter().map(|tally| &**tally))
     }
 }
 

@@ -153,6 +153,11 @@ impl Flights {
         debug_assert!(queued, "a submission queue has a place for every slot");
     }
 
+    /// Whether entries wait for that.
+    pub(super) fn has_unsubmitted(&mut self) -> bool {
+        self.normal.has_unsubmitted() || self.poll.as_mut().is_some_and(Ring::has_unsubmitted)
+    }
+
     /// Hands queued entries to the kernel.
     ///
     /// # Errors

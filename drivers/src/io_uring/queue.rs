@@ -16,6 +16,7 @@ use crate::queue::{Now, Queue, QueueDead};
 use crate::request::{Completion, Extent, Operation, Outcome, Request};
 use crate::slots::Key;
 use crate::sys::{block, eventfd::EventFd};
+use crate::tally::QueueTally;
 
 /// Most completions of one `reap`, so that a fast disk does not keep its worker from everything else.
 const REAP_BOUND: usize = 256;
@@ -49,6 +50,7 @@ pub(super) struct FileQueue {
     inline: Inline,
     known: KnownData,
     dead: Option<QueueDead>,
+    tally: Arc<QueueTally>,
 }
 
 impl FileQueue {
@@ -57,6 +59,7 @@ impl FileQueue {
         helpers: Arc<Helpers>,
         flights: Flights,
         event: Arc<EventFd>,
+        tally: Arc<QueueTally>,
     ) -> FileQueue {
         FileQueue {
             disk,
@@ -68,6 +71,7 @@ impl FileQueue {
             inline: Inline::new(),
             known: KnownData::new(),
             dead: None,
+            tally,
         }
     }
 
@@ -173,6 +177,7 @@ impl FileQueue {
     }
 
     fn hand_over(&mut self) -> Result<(), QueueDead> {
+        self.tally.submissions.add(self.flights.has_unsubmitted().into());
         let Err(error) = self.flights.submit() else { return Ok(()) };
         let dead = QueueDead { reason: format!("the ring of {} broke down: {error}", self.disk.target.name) };
         tracing::error!("{dead}");
@@ -328,6 +333,7 @@ impl Queue for FileQueue {
                 break;
             }
         }
+        self.tally.completions.add(count as u64);
         if self.flights.normal().has_unsubmitted() || self.flights.polls() {
             // A ring that breaks down here puts its requests into `ready`, and `arm` tells of them.
             let _ = self.hand_over();
@@ -354,7 +360,7 @@ impl Queue for FileQueue {
             return self.flights.len() > 0;
         }
         // First the event, then the look: what comes between the two signals again.
-        self.event.reset();
+        self.tally.notifications.add(self.event.take());
         self.flights.normal().arm() || !self.mailbox.is_empty()
     }
 }

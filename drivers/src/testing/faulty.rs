@@ -23,6 +23,7 @@ use crate::mem::Region;
 use crate::property::{self, Kind, Phase, Property, Settings, Value};
 use crate::queue::{Now, Queue, QueueDead, Store, View};
 use crate::request::{Completion, Extent, Operation, Request, RequestFlags};
+use crate::tally::Tally;
 
 /// The type of the filter.
 #[derive(Debug)]
@@ -236,6 +237,10 @@ impl Started for FaultyDevice {
 
     fn is_flushed(&self) -> bool {
         self.inner.is_flushed()
+    }
+
+    fn tally(&self) -> Tally {
+        self.inner.tally()
     }
 
     fn try_again(&self) {
