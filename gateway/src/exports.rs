@@ -91,6 +91,11 @@ impl Catalogue {
         }
     }
 
+    /// The exports that are offered now.
+    pub(crate) fn exports(&self) -> Vec<Arc<Export>> {
+        self.offered().exports.clone()
+    }
+
     /// What is offered now.
     fn offered(&self) -> RwLockReadGuard<'_, Offered> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)

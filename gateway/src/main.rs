@@ -8,6 +8,7 @@
 //! | `net` | sockets: listening, addresses, bytes |
 //! | `tls` | encryption, and who clients are |
 //! | `handshake`, `exports` | clients before their session |
+//! | `metrics` | what the server does, in numbers |
 //! | `worker` | a thread with its share of the sessions |
 //! | `session` | one client: requests in, replies out |
 //! | `disk` | one worker's view of a disk, the same for every front-end |
@@ -24,6 +25,7 @@ mod copies;
 mod disk;
 mod exports;
 mod handshake;
+mod metrics;
 mod net;
 mod rules;
 mod server;

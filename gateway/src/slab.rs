@@ -42,6 +42,10 @@ impl<T> Slab<T> {
         self.places.len() == self.free.len()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     pub(crate) fn insert(&mut self, entry: T) -> Key {
         self.insert_with(|_| entry)
     }

@@ -13,6 +13,7 @@ mod faults;
 mod limits;
 mod listeners;
 mod many;
+mod metrics;
 mod planted;
 mod raw;
 mod reconnect;

@@ -7,6 +7,7 @@ use drivers::Value;
 use drivers::property::Kind;
 
 use super::tls::Tls;
+use crate::config::MetricsPlace;
 use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
 
 /// Longest time-out: a year.
@@ -113,6 +114,10 @@ pub(super) struct Serve {
     /// End, as by SIGTERM, when the process (strictly: the thread) that started this one ends
     #[arg(long, help_heading = "Life of the server")]
     pub(super) exit_with_parent: bool,
+
+    /// Tell Prometheus what goes on: at http://HOST:PORT/metrics, or by HTTP on a Unix socket; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT|unix:PATH", help_heading = "Life of the server")]
+    pub(super) metrics: Option<MetricsPlace>,
 
     #[command(flatten)]
     pub(super) clients: Clients,
@@ -347,6 +352,7 @@ Examples:
   gateway null 1T get=num-queues --print-uri      for measuring: no disk behind it
   gateway -e a memory 1G -- -e b -r null 1G       two exports
   gateway --config /etc/gateway.toml              any number of exports
+  gateway --metrics localhost:9182 memory 1G      with numbers for Prometheus
   gateway info io_uring path=disk.img             what is known about a disk
 
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is

@@ -13,7 +13,7 @@ use super::parts::Another;
 use super::places::{self, Passed};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
-use crate::config::{self, ServerConfig, Told};
+use crate::config::{self, MetricsPlace, ServerConfig, Told};
 use crate::net::activation::Activation;
 use crate::net::limits::Limits;
 use crate::net::listen::Listen;
@@ -45,8 +45,12 @@ impl Serve {
             ("tls-certificates", &mut self.tls.tls_certificates),
             ("tls-psk", &mut self.tls.tls_psk),
         ];
+        let metrics = match &mut self.metrics {
+            Some(MetricsPlace::Unix(path)) => Some(("metrics", path)),
+            _ => None,
+        };
         let others = others.into_iter().filter_map(|(option, path)| Some((option, path.as_mut()?)));
-        for (option, path) in sockets.map(|path| ("unix", path)).chain(others) {
+        for (option, path) in sockets.map(|path| ("unix", path)).chain(others).chain(metrics) {
             *path = absolute(option, path)?;
         }
         Ok(())
@@ -142,6 +146,7 @@ fn assemble(
         exit_with_parent: options.exit_with_parent,
         exports,
         pidfile: options.pidfile.clone().or_else(|| server.pidfile.clone()),
+        metrics: options.metrics.as_ref().or(server.metrics.as_ref()).map(MetricsPlace::listen),
         print_uri: options.print_uri,
         run: options.run.clone(),
         poll: Duration::from_micros(poll.into()),

@@ -107,7 +107,7 @@ fn is_socket_name(name: &str) -> bool {
 }
 
 /// The host without the brackets that an IPv6 address may have, or why it cannot be one and what to do.
-fn check_host(text: &str) -> Result<String, (&'static str, &'static str)> {
+pub(super) fn check_host(text: &str) -> Result<String, (&'static str, &'static str)> {
     let host = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let (address, zone) = host.split_once('%').map_or((host, None), |(address, zone)| (address, Some(zone)));
     if host.parse::<IpAddr>().is_ok() || (zone.is_some() && address.parse::<Ipv6Addr>().is_ok()) {

@@ -10,6 +10,7 @@
 mod allow;
 mod export;
 mod listen;
+mod metrics;
 mod properties;
 pub(crate) mod ranges;
 mod report;
@@ -30,6 +31,7 @@ use toml::de::{DeTable, DeValue};
 use crate::net::listen::Listen;
 
 pub(crate) use export::ExportConfig;
+pub(crate) use metrics::MetricsPlace;
 use report::Mistakes;
 pub(crate) use report::Report;
 use section::{At, Context, Section, type_name};

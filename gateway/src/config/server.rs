@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use nbd::server::TlsMode;
 
+use super::MetricsPlace;
 use super::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, SECONDS_MAX, WORKERS_MAX};
 use super::section::{At, Section};
 
@@ -21,6 +22,7 @@ pub(crate) struct ServerConfig {
     pub(crate) tls_psk: Option<PathBuf>,
     pub(crate) tls_verify_peer: Option<bool>,
     pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) metrics: Option<MetricsPlace>,
     /// 0: any number.
     pub(crate) max_clients: Option<u32>,
     pub(crate) max_handshakes: Option<u32>,
@@ -46,6 +48,7 @@ pub(super) fn read(mut section: Section<'_>) -> ServerConfig {
         tls_psk: section.path("tls-psk").map(|path| path.value),
         tls_verify_peer: section.bool("tls-verify-peer").map(|truth| truth.value),
         pidfile: section.path("pidfile").map(|path| path.value),
+        metrics: metrics(&mut section),
         max_clients: section.number("max-clients", 0, u32::MAX.into()).and_then(small),
         max_handshakes: section.number("max-handshakes", 1, u32::MAX.into()).and_then(small),
         handshake_timeout_seconds: section.number("handshake-timeout", 1, SECONDS_MAX.into()).and_then(small),
@@ -53,6 +56,21 @@ pub(super) fn read(mut section: Section<'_>) -> ServerConfig {
     };
     section.finish();
     config
+}
+
+/// Where metrics are told. A relative path begins in the file's folder.
+fn metrics(section: &mut Section<'_>) -> Option<MetricsPlace> {
+    let At { at, value } = section.text("metrics")?;
+    match value.parse() {
+        Ok(MetricsPlace::Unix(path)) => {
+            Some(MetricsPlace::Unix(PathBuf::from(section.context.folder).join(path)))
+        }
+        Ok(place) => Some(place),
+        Err(reason) => {
+            section.context.mistakes.add(at, format!("key 'metrics' cannot be '{value}': {reason}"));
+            None
+        }
+    }
 }
 
 /// The key `memory`, which exports have too.

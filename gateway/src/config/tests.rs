@@ -22,6 +22,7 @@ tls-certificates = "pki"
 tls-psk = "/keys.psk"
 tls-verify-peer = true
 pidfile = "run/pid"
+metrics = "unix:run/metrics"
 max-clients = 1_000
 max-handshakes = 100
 handshake-timeout = 30
@@ -79,6 +80,7 @@ fn everything_has_a_place_in_the_result() {
         tls_psk: Some("/keys.psk".into()),
         tls_verify_peer: Some(true),
         pidfile: Some("/folder/run/pid".into()),
+        metrics: Some(MetricsPlace::Unix("/folder/run/metrics".into())),
         max_clients: Some(1000),
         max_handshakes: Some(100),
         handshake_timeout_seconds: Some(30),

@@ -3,6 +3,7 @@
 use drivers::{Completion, Now, Operation, RequestFlags};
 
 use super::{Disk, Op, State, Ticket, Verb, error_of};
+use crate::metrics::Moment;
 use crate::slab::Key;
 
 /// Who waits for which flush.
@@ -59,7 +60,8 @@ impl Disk {
         std::mem::swap(&mut self.flush.covered, &mut self.flush.waiting);
         let Some(&first) = self.flush.covered.first() else { return };
         let Some(session) = self.ops.get(first).map(|op| op.ticket.session) else { return };
-        let ticket = Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush };
+        let since = Moment::now();
+        let ticket = Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush, since };
         let key = self.ops.insert(Op { ticket, state: State::SharedFlush, in_flight: 0, error: None });
         self.flush.current = Some(key);
         self.launch(key, Operation::Flush, 0, 0, RequestFlags::default());

@@ -27,6 +27,7 @@ use drivers::{
     RequestId, Store,
 };
 
+use crate::metrics::{Moment, Traffic};
 use crate::session::output::Body;
 use crate::slab::{Key, Slab};
 
@@ -58,6 +59,8 @@ pub(crate) struct Ticket {
     pub(crate) len: u64,
     /// What it was.
     pub(crate) verb: Verb,
+    /// When it came.
+    pub(crate) since: Moment,
 }
 
 /// What a client asked for, for its reply.
@@ -150,6 +153,8 @@ struct Flight {
 /// A worker's view of one disk.
 pub(crate) struct Disk {
     shared: Arc<DiskShared>,
+    /// Which of the device's queues this is.
+    index: usize,
     limits: Limits,
     queue: Box<dyn Queue>,
     pool: Pool,
@@ -189,6 +194,7 @@ impl Disk {
             exclusive: exclusive::Exclusive::new(queue, &pool, limits),
             pool,
             shared,
+            index: queue,
             dead: false,
         })
     }
@@ -206,6 +212,11 @@ impl Disk {
     /// What all workers share of this disk.
     pub(crate) fn shared(&self) -> &Arc<DiskShared> {
         &self.shared
+    }
+
+    /// What the clients of this worker ask of the disk.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.shared.traffic()[self.index]
     }
 
     /// The driver's own memory.
@@ -286,6 +297,7 @@ impl Disk {
         }
         self.done = done;
         happened |= self.submit();
+        self.traffic().set_depth(self.flights.len());
         happened
     }
 

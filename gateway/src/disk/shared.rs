@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use drivers::{Limits, Started};
 
 use super::exclusive::ExclusiveTable;
+use crate::metrics::Traffic;
 use crate::worker::mailbox::Mailbox;
 
 /// What the workers share of one disk.
@@ -22,6 +23,8 @@ pub(crate) struct DiskShared {
     sessions: AtomicUsize,
     /// One for each queue: of the worker that has it.
     mailboxes: Vec<Arc<Mailbox>>,
+    /// One for each queue.
+    traffic: Box<[Traffic]>,
 }
 
 impl fmt::Debug for DiskShared {
@@ -38,6 +41,7 @@ impl DiskShared {
             flush_failures: AtomicU64::new(0),
             exclusive: Mutex::new(ExclusiveTable::default()),
             sessions: AtomicUsize::new(0),
+            traffic: mailboxes.iter().map(|_| Traffic::default()).collect(),
             mailboxes,
         }
     }
@@ -52,6 +56,11 @@ impl DiskShared {
 
     pub(crate) fn limits(&self) -> Limits {
         self.device.limits()
+    }
+
+    /// What clients ask for, by queue: that of queue `n` belongs to the worker that has it.
+    pub(crate) fn traffic(&self) -> &[Traffic] {
+        &self.traffic
     }
 
     pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {

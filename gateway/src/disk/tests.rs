@@ -13,6 +13,7 @@ use drivers::{
 };
 
 use super::{Body, Clear, Disk, DiskShared, Order, Pumped, Ticket, Verb, What};
+use crate::metrics::Moment;
 use crate::slab::{Key, Slab};
 use crate::worker::mailbox::{Mailbox, Message};
 
@@ -218,7 +219,7 @@ impl Pair {
 
     fn ticket(&mut self, offset: u64, len: u64, verb: Verb) -> Ticket {
         self.next_tag += 1;
-        Ticket { session: self.session, tag: self.next_tag, offset, len, verb }
+        Ticket { session: self.session, tag: self.next_tag, offset, len, verb, since: Moment::now() }
     }
 
     fn write(&mut self, worker: usize, offset: u64, bytes: &[u8], fua: bool) -> u64 {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::Plan;
 use crate::exports::Catalogue;
+use crate::metrics::Effort;
 use crate::net::handshakes::Handshakes;
 use crate::net::limits::Limits;
 use crate::worker::mailbox::{Mailbox, Message};
@@ -33,6 +34,8 @@ enum Report {
 #[derive(Debug)]
 pub(super) struct Crew {
     mailboxes: Rc<[Arc<Mailbox>]>,
+    /// One for each worker.
+    efforts: Arc<[Arc<Effort>]>,
     reports: mpsc::UnboundedReceiver<Report>,
     running: usize,
 }
@@ -48,7 +51,8 @@ impl Crew {
             .collect::<io::Result<_>>()
             .map_err(|cause| no_worker(&cause))?;
         let (sender, reports) = mpsc::unbounded_channel();
-        let mut crew = Crew { mailboxes: mailboxes.into(), reports, running: 0 };
+        let efforts = (0..count).map(|_| Arc::default()).collect();
+        let mut crew = Crew { mailboxes: mailboxes.into(), efforts, reports, running: 0 };
         for (index, mailbox) in crew.mailboxes.iter().enumerate() {
             let post = Post {
                 index,
@@ -57,6 +61,7 @@ impl Crew {
                 poll: plan.poll,
                 limits: plan.limits,
                 handshakes_max: plan.limits.handshakes_per_worker(count),
+                effort: crew.efforts[index].clone(),
                 reports: sender.clone(),
             };
             thread::Builder::new()
@@ -89,6 +94,11 @@ impl Crew {
     /// Gives new connections to the workers.
     pub(super) fn balance(&self) -> Balance {
         Balance { mailboxes: self.mailboxes.clone(), next: Rc::default() }
+    }
+
+    /// What the workers do, by their numbers.
+    pub(super) fn efforts(&self) -> Arc<[Arc<Effort>]> {
+        self.efforts.clone()
     }
 
     /// Waits until a worker ends that should not, and says why it did.
@@ -191,6 +201,7 @@ struct Post {
     limits: Limits,
     /// The worker's share of them.
     handshakes_max: usize,
+    effort: Arc<Effort>,
     reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -230,7 +241,7 @@ impl Post {
             let reports = self.reports.clone();
             let handshakes = Handshakes::new(self.handshakes_max, self.limits.handshake_timeout);
             let idle = Idle::new(self.limits.idle_timeout);
-            let worker = Worker::new(self.mailbox, self.exports, self.poll, handshakes, idle);
+            let worker = Worker::new(self.mailbox, self.exports, self.poll, handshakes, idle, self.effort);
             match worker.map_err(|cause| no_runtime(&cause)) {
                 Ok(worker) => {
                     let _ = reports.send(Report::Ready);

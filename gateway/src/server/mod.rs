@@ -9,6 +9,7 @@ mod captive;
 mod crew;
 mod daemon;
 mod events;
+mod metrics;
 mod notify;
 mod opening;
 mod parent;
@@ -34,6 +35,7 @@ use crate::sys;
 use crate::tls;
 use captive::Captive;
 use daemon::{Daemon, Side};
+use metrics::Endpoint;
 use notify::Manager;
 use pidfile::PidFile;
 use places::{Door, Places};
@@ -80,6 +82,7 @@ pub(crate) fn run(plan: &Plan, mut activation: Activation, started_by: Pid) -> R
         None if plan.single => Some(Single::on_standard_streams()?),
         None => None,
     };
+    crate::metrics::process_starts();
     let runtime = runtime().map_err(|cause| crew::no_runtime(&cause))?;
     runtime.block_on(serve(plan, Entrance { activation, single, tls, daemon, descriptors_max }))
 }
@@ -102,6 +105,8 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     };
     let mut places = Places::open(&plan.listen, activation)?;
     let manager = Manager::from_environment();
+    let metrics = plan.metrics.as_ref();
+    let metrics = metrics.map(|listen| Endpoint::open(listen, &service.numbers())).transpose()?;
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
     let command = |run: &String| {
         let address = places.addresses().next()?;
@@ -145,6 +150,7 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
         tracing::info!("{signal}: answering what is in flight, then ending");
     }
     manager.stopping();
+    drop(metrics);
     places.close().await;
     let code = end(reason, service, captive, single, &mut signals).await;
     drop(pidfile);

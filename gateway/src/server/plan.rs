@@ -87,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     /// Absolute path.
     pub(crate) pidfile: Option<PathBuf>,
+    /// Where Prometheus finds the numbers.
+    pub(crate) metrics: Option<Listen>,
     pub(crate) print_uri: bool,
     /// Shell command to run captive.
     pub(crate) run: Option<String>,

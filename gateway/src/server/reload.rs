@@ -21,6 +21,7 @@ pub(super) async fn reload(plan: &Plan, service: &mut Service, places: &mut Plac
         ("the number of workers", next.workers != plan.workers),
         ("the time of polling", next.poll != plan.poll),
         ("the pid file", next.pidfile != plan.pidfile),
+        ("the place of the metrics", next.metrics != plan.metrics),
         ("what clients are held to", next.limits != plan.limits),
     ] {
         if changed {

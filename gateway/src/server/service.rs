@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::crew::Crew;
+use super::metrics::Source;
 use super::{ExportPlan, Plan, events, opening, retire};
 use crate::disk::DiskShared;
 use crate::exports::{Catalogue, Export};
@@ -75,6 +76,11 @@ impl Service {
         }
         service.publish(None);
         Ok(service)
+    }
+
+    /// What the metrics are taken from.
+    pub(super) fn numbers(&self) -> Source {
+        Source { catalogue: self.catalogue.clone(), efforts: self.crew.efforts() }
     }
 
     /// Those in service.

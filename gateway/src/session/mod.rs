@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use nbd::Transmission;
 
 use crate::disk::{Delivery, Disk, Pumped};
+use crate::metrics::{Answered, Moment, Open};
 use crate::net::complaint::complain;
 use crate::net::peer;
 use crate::net::stream::Stream;
@@ -113,6 +114,9 @@ pub(crate) struct Session {
     draining: bool,
     /// The server ends: requests are refused, and the session ends when no more come and all are answered.
     shutting_down: bool,
+    /// Requests that are not answered, and when the bytes came of which the next one is made.
+    open: Open,
+    received_at: Moment,
     /// Requests and bytes of this turn.
     turn_requests: u32,
     turn_bytes: u64,
@@ -154,6 +158,8 @@ impl Session {
             flush_failures_seen: disk.shared().flush_failures(),
             draining: false,
             shutting_down: false,
+            open: Open::default(),
+            received_at: Moment::now(),
             turn_requests: 0,
             turn_bytes: 0,
             waits_readable: false,
@@ -172,6 +178,11 @@ impl Session {
     /// Whether it refuses requests.
     pub(crate) fn is_draining(&self) -> bool {
         self.shutting_down
+    }
+
+    /// Whether the last run took requests.
+    pub(crate) fn has_taken_requests(&self) -> bool {
+        self.turn_requests > 0
     }
 
     /// Whether the last run moved anything.
@@ -312,7 +323,9 @@ impl Session {
     /// Sends what the client takes.
     pub(crate) fn flush(&mut self, disk: &mut Disk) -> Result<(), Hangup> {
         loop {
-            match self.output.flush(&mut self.stream, disk.store()) {
+            let (open, traffic) = (&mut self.open, disk.traffic());
+            let answered = |answered: &Answered, now| open.answered(traffic, answered, now);
+            match self.output.flush(&mut self.stream, disk.store(), answered) {
                 Ok(Flushed::All) => break,
                 Ok(Flushed::Blocked) => {
                     if disk.is_short_of_leases() {
@@ -377,6 +390,7 @@ impl Session {
         for read in self.reads.drain(..) {
             disk.abandon_read(read);
         }
+        self.open.abandon(disk.traffic());
         self.input.forget_parked(buffer);
         self.input.close(disk);
         self.stream.shutdown();

@@ -6,6 +6,8 @@ use std::io;
 use drivers::{Lease, Store};
 use nbd::{ErrorReply, Head};
 
+use crate::disk::Ticket;
+use crate::metrics::{Answered, Moment};
 use crate::net::gather::Gather;
 use crate::net::stream::Stream;
 
@@ -102,6 +104,8 @@ impl Front {
 struct Entry {
     front: Front,
     body: Body,
+    /// What is answered when this is sent.
+    answered: Option<Answered>,
 }
 
 /// How far a flush came.
@@ -152,7 +156,14 @@ impl Output {
 
     fn push_entry(&mut self, front: Front, body: Body) {
         self.waiting_bytes += front.as_bytes().len() + body.len();
-        self.entries.push_back(Entry { front, body });
+        self.entries.push_back(Entry { front, body, answered: None });
+    }
+
+    /// What was added last is the end of the reply to a request.
+    pub(crate) fn ends(&mut self, ticket: &Ticket, failed: bool) {
+        if let Some(last) = self.entries.back_mut() {
+            last.answered = Answered::of(ticket, failed);
+        }
     }
 
     /// Whether the socket takes nothing until it says so.
@@ -175,11 +186,16 @@ impl Output {
         self.entries.len() >= FLUSH_REPLIES || self.waiting_bytes >= FLUSH_BYTES
     }
 
-    /// Sends what the socket takes.
+    /// Sends what the socket takes, and says of which requests that was the end of the reply, and when.
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) fn flush(&mut self, stream: &mut Stream, store: Option<&dyn Store>) -> io::Result<Flushed> {
+    pub(crate) fn flush(
+        &mut self,
+        stream: &mut Stream,
+        store: Option<&dyn Store>,
+        mut answered: impl FnMut(&Answered, Moment),
+    ) -> io::Result<Flushed> {
         // Trying again before the socket says so would be in vain, and what was given up would be read for nothing.
         if self.blocked {
             return Ok(Flushed::Blocked);
@@ -203,7 +219,8 @@ impl Output {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return Err(error),
             };
-            self.advance(sent);
+            let now = Moment::now();
+            self.advance(sent, |request| answered(request, now));
             self.unsent = stream.has_unsent();
             if sent < wanted || self.unsent {
                 self.blocked = true;
@@ -256,7 +273,7 @@ impl Output {
     }
 
     /// Takes `sent` bytes off the front.
-    fn advance(&mut self, mut sent: usize) {
+    fn advance(&mut self, mut sent: usize, mut answered: impl FnMut(&Answered)) {
         self.waiting_bytes -= sent;
         while let Some(first) = self.entries.front_mut() {
             let front_left = first.front.as_bytes().len() - self.front_sent;
@@ -273,7 +290,9 @@ impl Output {
             }
             sent -= body;
             self.front_sent = 0;
-            self.entries.pop_front();
+            if let Some(Entry { answered: Some(request), .. }) = self.entries.pop_front() {
+                answered(&request);
+            }
             if sent == 0 && self.entries.is_empty() {
                 return;
             }
@@ -293,7 +312,8 @@ impl Output {
         if got < len {
             // The rest is asked for when this part is sent.
             let rest = Body::Again { offset: offset + got as u64, len: len - got };
-            self.entries.insert(1, Entry { front: Front::Nothing, body: rest });
+            let answered = first.answered.take();
+            self.entries.insert(1, Entry { front: Front::Nothing, body: rest, answered });
         }
     }
 
@@ -332,18 +352,18 @@ mod tests {
         output.refill(100, zero(51));
         let expected = Flushed::ReadAgain { offset: 100, len: 50 };
         assert_eq!(
-            output.flush(&mut stream, None).unwrap(),
+            output.flush(&mut stream, None, |_, _| ()).unwrap(),
             expected,
             "another range, or more than is missing"
         );
         output.refill(100, zero(20));
         assert_eq!(
-            output.flush(&mut stream, None).unwrap(),
+            output.flush(&mut stream, None, |_, _| ()).unwrap(),
             Flushed::ReadAgain { offset: 120, len: 30 },
             "the beginning is sent, the rest is still missing"
         );
         output.refill(120, zero(30));
-        assert_eq!(output.flush(&mut stream, None).unwrap(), Flushed::All);
+        assert_eq!(output.flush(&mut stream, None, |_, _| ()).unwrap(), Flushed::All);
         assert_eq!(output.waiting_bytes, 0);
         drop(stream);
         let mut sent = Vec::new();

@@ -120,11 +120,7 @@ impl Session {
                 self.take_deliveries(disk)?;
             }
             (None, Some(errno)) => self.reply_error(&payload.ticket, errno),
-            (None, None) => {
-                let head =
-                    self.transmission.replies.success(nbd::Cookie(payload.ticket.tag), payload.ticket.offset);
-                self.output.push(head, super::output::Body::Empty);
-            }
+            (None, None) => self.succeed(&payload.ticket),
         }
         Ok(Received::Request)
     }

@@ -6,6 +6,7 @@ use nbd::{Cookie, ErrnoContext};
 use super::output::Body;
 use super::{Hangup, Session};
 use crate::disk::{Delivery, Disk, ReadNow, Ticket, Verb, What};
+use crate::metrics::Moment;
 
 /// Most extents in one block status reply; a client asks again for the rest.
 const EXTENTS_MAX: usize = 1 << 16;
@@ -109,12 +110,18 @@ impl Session {
                 }
                 body => self.output.push(replies.data(cookie, ticket.offset, offset, len, last), body),
             }
+            if last {
+                self.output.ends(ticket, false);
+            }
             return;
         }
         if offset == ticket.offset {
             let done = len == whole && last;
             self.output.push(replies.data(cookie, ticket.offset, offset, whole, done), body);
             self.open_reply = (!last).then_some(ticket.tag);
+            if last {
+                self.output.ends(ticket, false);
+            }
             return;
         }
         self.output.push_body(body);
@@ -123,6 +130,7 @@ impl Session {
             if replies.is_chunked() {
                 self.output.push(replies.success(cookie, ticket.offset), Body::Empty);
             }
+            self.output.ends(ticket, false);
         }
     }
 
@@ -143,6 +151,7 @@ impl Session {
             let last = at + 1 == count;
             self.output.push_bytes(replies.block_status(cookie, ticket.offset, id, answer.as_slice(), last));
         }
+        self.output.ends(ticket, false);
     }
 
     fn take_status_query(&mut self, tag: u64) -> Option<super::PendingStatus> {
@@ -161,8 +170,7 @@ impl Session {
         }
         match self.judge_durability(ticket, result, disk) {
             Ok(()) => {
-                let head = self.transmission.replies.success(Cookie(ticket.tag), ticket.offset);
-                self.output.push(head, Body::Empty);
+                self.succeed(ticket);
                 Ok(())
             }
             Err(_) if self.open_reply == Some(ticket.tag) => Err(Hangup::because(
@@ -201,6 +209,17 @@ impl Session {
         let text = format!("{} at offset {} failed: {errno}", verb_name(ticket.verb), ticket.offset);
         tracing::debug!("{text}");
         self.reply_refusal(Cookie(ticket.tag), ticket.offset, code, &text);
+        self.output.ends(ticket, true);
+    }
+
+    /// Adds the reply to an operation that went well and has no data.
+    pub(super) fn succeed(&mut self, ticket: &Ticket) {
+        let head = self.transmission.replies.success(Cookie(ticket.tag), ticket.offset);
+        self.output.push(head, Body::Empty);
+        if planted!("double-reply") {
+            self.output.push(head, Body::Empty);
+        }
+        self.output.ends(ticket, false);
     }
 
     /// Adds an error reply.
@@ -213,7 +232,8 @@ impl Session {
         if self.refilling {
             return Ok(false);
         }
-        let ticket = Ticket { session: self.key, tag: 0, offset, len: len as u64, verb: Verb::Refill };
+        let (tag, len, since) = (0, len as u64, Moment::now());
+        let ticket = Ticket { session: self.key, tag, offset, len, verb: Verb::Refill, since };
         match disk.read_beginning(ticket) {
             Some(ReadNow::Body(body)) => {
                 self.output.refill(offset, body);

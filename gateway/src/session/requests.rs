@@ -4,9 +4,9 @@ use drivers::Now;
 use nbd::{Command, RequestHeader, StatusQuery, Verdict, validate};
 
 use super::input::{Payload, ReceiveBuffer, Received, Receiving, Refusal, STREAM_BYTES};
-use super::output::Body;
 use super::{Hangup, Session};
 use crate::disk::{Clear, Disk, Order, PART_BYTES, ReadNow, Ticket, Verb, WHOLE_BYTES};
+use crate::metrics::{Kind, Moment};
 
 /// Reads at least this long ask for holes first, when the client understands them.
 const HOLES_BYTES: u64 = 64 << 10;
@@ -45,7 +45,10 @@ impl Session {
             };
             match received {
                 Ok(0) => return Err(self.end_of_stream(buffer)),
-                Ok(got) => return Ok(got),
+                Ok(got) => {
+                    self.received_at = Moment::now();
+                    return Ok(got);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
@@ -84,14 +87,24 @@ impl Session {
             RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
         match validate(&header, &self.transmission) {
             Verdict::Accept(request) if self.shutting_down && request.command != Command::Disconnect => {
+                disk.traffic().refused();
                 buffer.consume(format.len());
                 let (errno, message) = (nbd::Errno::Shutdown, "the server is shutting down");
                 let refusal = Refusal { cookie: header.cookie, offset: header.offset, errno, message };
                 self.input.state = Receiving::Skip { left: payload_bytes_of(&request), refusal };
                 Ok(Received::Request)
             }
-            Verdict::Accept(request) => self.request(disk, buffer, &request),
+            Verdict::Accept(request) => {
+                let received = self.request(disk, buffer, &request)?;
+                if received == Received::Request
+                    && let Some(kind) = verb_of(&request.command).and_then(Kind::of)
+                {
+                    self.open.asked(disk.traffic(), kind);
+                }
+                Ok(received)
+            }
             Verdict::Refuse { errno, message, payload_bytes } => {
+                disk.traffic().refused();
                 buffer.consume(format.len());
                 let refusal = Refusal { cookie: header.cookie, offset: header.offset, errno, message };
                 self.input.state = Receiving::Skip { left: payload_bytes, refusal };
@@ -131,14 +144,16 @@ impl Session {
             offset: request.offset,
             len: request.len,
             verb,
+            since: self.received_at,
         };
         let empty = request.len == 0;
         match request.command {
             Command::Read { .. } | Command::Trim { .. } | Command::Cache | Command::WriteZeroes { .. }
                 if empty =>
             {
-                let ticket = ticket(Verb::Cache);
-                self.succeed(&ticket);
+                if let Some(verb) = verb_of(&request.command) {
+                    self.succeed(&ticket(verb));
+                }
             }
             Command::Read { df } => {
                 let df = df && !planted!("df-in-several-chunks");
@@ -191,14 +206,6 @@ impl Session {
         }
         buffer.consume(self.input.format.len());
         Ok(Received::Request)
-    }
-
-    fn succeed(&mut self, ticket: &Ticket) {
-        let head = self.transmission.replies.success(nbd::Cookie(ticket.tag), ticket.offset);
-        self.output.push(head, Body::Empty);
-        if planted!("double-reply") {
-            self.output.push(head, Body::Empty);
-        }
     }
 
     /// Starts an operation that the disk drives by itself.
@@ -266,7 +273,10 @@ impl Session {
                 self.status_queries.push(PendingStatus { tag: ticket.tag, ids: query.ids, req_one });
                 self.begin(disk, ticket, Disk::block_status)?;
             }
-            Err(bad) => self.reply_refusal(request.cookie, request.offset, bad.errno, bad.message),
+            Err(bad) => {
+                self.reply_refusal(request.cookie, request.offset, bad.errno, bad.message);
+                self.output.ends(&ticket, true);
+            }
         }
         Ok(Received::Request)
     }
@@ -310,6 +320,20 @@ impl Session {
         self.start_payload(disk, ticket, fua);
         Ok(Received::Request)
     }
+}
+
+/// What a client asks for, if it is something with an answer.
+fn verb_of(command: &Command) -> Option<Verb> {
+    Some(match *command {
+        Command::Read { df } => Verb::Read { whole_chunk: df },
+        Command::Write { fua } => Verb::Write { fua },
+        Command::Flush => Verb::Flush,
+        Command::Trim { fua } => Verb::Trim { fua },
+        Command::WriteZeroes { fua, fast, .. } => Verb::Zero { fua, fast },
+        Command::Cache => Verb::Cache,
+        Command::BlockStatus { .. } => Verb::Status,
+        Command::Disconnect | Command::Resize => return None,
+    })
 }
 
 /// Bytes that follow the header of an accepted request.

@@ -6,6 +6,7 @@
 use tokio::sync::oneshot;
 
 use crate::disk::{Disk, Ticket, Verb};
+use crate::metrics::Moment;
 use crate::slab::Key;
 
 /// Deliveries for this session reach nobody.
@@ -77,6 +78,7 @@ impl Ending {
 fn flush(disk: &mut Disk) {
     if !(disk.limits().read_only || disk.shared().device().is_flushed()) {
         let session = Key::from_word(NOBODY);
-        disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush });
+        let since = Moment::now();
+        disk.flush(Ticket { session, tag: 0, offset: 0, len: 0, verb: Verb::Flush, since });
     }
 }

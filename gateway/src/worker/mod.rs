@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use crate::disk::Disk;
 use crate::exports::{Catalogue, Export};
 use crate::handshake;
+use crate::metrics::Effort;
 use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
@@ -85,6 +86,7 @@ pub(crate) struct Worker {
     is_over: bool,
     handshakes: Handshakes,
     idle: Idle,
+    effort: Arc<Effort>,
 }
 
 /// Runs the worker until it has been drained.
@@ -115,6 +117,7 @@ pub(crate) async fn serve(mut worker: Worker) -> io::Result<()> {
             Some(patience) => timeout(patience, worker.rung()).await.unwrap_or(Ok(()))?,
             None => worker.rung().await?,
         }
+        worker.effort.wakeups.add(1);
         yielded = Instant::now();
         asked = yielded;
     }
@@ -128,6 +131,7 @@ impl Worker {
         spin_budget: Duration,
         handshakes: Handshakes,
         idle: Idle,
+        effort: Arc<Effort>,
     ) -> io::Result<Worker> {
         let ring = DataRing::new(mailbox.wake().as_fd())?;
         Ok(Worker {
@@ -146,6 +150,7 @@ impl Worker {
             is_over: false,
             handshakes,
             idle,
+            effort,
             mailbox,
             exports,
         })
@@ -179,6 +184,7 @@ impl Worker {
             busy = true;
         }
         busy |= self.ring.turn(&mut self.finished)?;
+        self.effort.ring_submissions.set(self.ring.submissions());
         for token in std::mem::take(&mut self.finished) {
             self.wait_finished(token);
         }
@@ -300,6 +306,7 @@ impl Worker {
         hosted.disk.refresh();
         hosted.sessions += 1;
         hosted.disk.shared().session_began();
+        hosted.disk.traffic().session_began();
         self.buffer.count_parked(received.len());
         let key =
             self.sessions.insert_with(|key| Session::new(key, stream, transmission, &hosted.disk, received));
@@ -308,6 +315,7 @@ impl Worker {
         {
             session.drain();
         }
+        self.effort.sessions.set(self.sessions.len() as u64);
         self.enqueue(key);
     }
 
@@ -398,6 +406,7 @@ impl Worker {
         let index = session.disk;
         let turn = session.run(&mut self.disks[index], &mut self.buffer);
         let worked = session.has_worked();
+        self.effort.batches.add(session.has_taken_requests().into());
         self.disks.activate(index);
         match turn {
             Turn::Again => self.enqueue(key),
@@ -435,6 +444,7 @@ impl Worker {
 
     fn close(&mut self, key: Key) {
         let Some(mut session) = self.sessions.remove(key) else { return };
+        self.effort.sessions.set(self.sessions.len() as u64);
         self.mailbox.connection_over();
         for (waits, bit) in [(session.waits_readable, 0), (session.waits_writable, WRITABLE_BIT)] {
             if waits {
@@ -458,6 +468,7 @@ impl Worker {
         if self.hot.is_empty() && !self.disks.any_active(|disk| disk.is_waiting()) {
             return Ok(false);
         }
+        self.effort.polls.add(1);
         let start = Instant::now();
         loop {
             std::thread::yield_now();
@@ -468,6 +479,7 @@ impl Worker {
             }
             if now - start >= self.spin.budget() {
                 self.spin.failed();
+                self.effort.polls_in_vain.add(1);
                 return Ok(false);
             }
         }

@@ -31,6 +31,8 @@ pub(crate) enum Interest {
 pub(crate) struct DataRing {
     ring: IoUring,
     unsubmitted: usize,
+    /// How often the kernel was entered.
+    submissions: u64,
 }
 
 /// The token of completions nobody waits for (cancellations).
@@ -56,13 +58,13 @@ impl DataRing {
         let mut builder = IoUring::builder();
         builder.setup_clamp().setup_cqsize(COMPLETIONS);
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-        Ok(DataRing { ring: builder.build(ENTRIES)?, unsubmitted: 0 })
+        Ok(DataRing { ring: builder.build(ENTRIES)?, unsubmitted: 0, submissions: 0 })
     }
 
     /// A ring whose operations interrupt this thread.
     fn plain() -> io::Result<DataRing> {
         let ring = IoUring::builder().setup_clamp().setup_cqsize(COMPLETIONS).build(ENTRIES)?;
-        Ok(DataRing { ring, unsubmitted: 0 })
+        Ok(DataRing { ring, unsubmitted: 0, submissions: 0 })
     }
 
     fn register(&self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
@@ -136,9 +138,15 @@ impl DataRing {
         Ok(finished.len() > before)
     }
 
+    /// How often the kernel was entered.
+    pub(crate) fn submissions(&self) -> u64 {
+        self.submissions
+    }
+
     /// Submits and runs deferred work.
     fn enter(&mut self) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
+        self.submissions += 1;
         let count = self.ring.submission().len();
         let count = u32::try_from(count).unwrap_or(ENTRIES);
         loop {

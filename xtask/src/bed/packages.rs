@@ -6,6 +6,8 @@ pub(crate) const PACKAGES: &[&str] = &[
     "nbdkit",
     "libnbd-bin",
     "python3-libnbd",
+    // A parser of metrics that Prometheus's own project has written.
+    "python3-prometheus-client",
     "nbd-client",
     "fio",
     "qemu-utils",
