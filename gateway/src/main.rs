@@ -12,6 +12,7 @@
 //! | `worker` | a thread with its share of the sessions |
 //! | `session` | one client: requests in, replies out |
 //! | `disk` | one worker's view of a disk, the same for every front-end |
+//! | `values` | values of properties as JSON |
 //! | `syslog` | the log of a server in the background |
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage.
@@ -34,6 +35,7 @@ mod slab;
 mod sys;
 mod syslog;
 mod tls;
+mod values;
 mod worker;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@
 use drivers::{DriverType, Error, Started, Value};
 
 use crate::server::Device;
+use crate::values::json;
 
 /// Opens the disk and describes it.
 ///
@@ -26,15 +27,7 @@ fn as_lines(driver: &dyn DriverType, disk: &dyn Started) -> String {
 }
 
 fn as_json(driver: &dyn DriverType, disk: &dyn Started) -> String {
-    let json = |value: Value| match value {
-        Value::Bool(value) => value.into(),
-        Value::Int(value) => value.into(),
-        Value::Size(value) => value.into(),
-        Value::Patience(Some(seconds)) => seconds.into(),
-        value @ Value::Patience(None) => serde_json::Value::String(value.to_string()),
-        Value::Text(value) => serde_json::Value::String(value),
-    };
     let object: serde_json::Map<String, serde_json::Value> =
-        values(driver, disk).into_iter().map(|(name, value)| (name.to_owned(), json(value))).collect();
+        values(driver, disk).into_iter().map(|(name, value)| (name.to_owned(), json(&value))).collect();
     format!("{:#}\n", serde_json::Value::Object(object))
 }
