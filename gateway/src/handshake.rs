@@ -18,6 +18,7 @@ use crate::net::gather::Gather;
 use crate::net::handshakes::{Ended, Entered, Handshakes};
 use crate::net::peer;
 use crate::net::stream::Stream;
+use crate::session::Caller;
 use crate::sys::{self, Readiness};
 use crate::tls::{self, PeerIdentity, Secured};
 use crate::worker::mailbox::{Mailbox, Message};
@@ -28,7 +29,7 @@ const RECEIVE_BYTES: usize = 4 << 10;
 /// How a handshake ended.
 enum End {
     /// With an open export; the bytes came after it. The stream is there if it is encrypted.
-    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<Stream>),
+    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<(Stream, PeerIdentity)>),
     /// Without.
     Closed(CloseReason),
     /// There is no encryption.
@@ -106,12 +107,16 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
         End::Open(transmission, export, received, covered) => {
             // The runtime's stream cannot be turned into a descriptor again, but no operation of it is under way.
             let client = match covered {
-                Some(client) => Ok(client),
-                None => sys::descriptor_of(&stream).try_clone_to_owned().map(Stream::new),
+                Some((client, identity)) => Ok((client, Some(identity))),
+                None => {
+                    let client = sys::descriptor_of(&stream).try_clone_to_owned();
+                    client.map(|client| (Stream::new(client), None))
+                }
             };
             match client {
-                Ok(stream) => {
-                    let message = Message::Session { stream, transmission, export: export.clone(), received };
+                Ok((stream, identity)) => {
+                    let (caller, open) = (Caller::new(identity), export.clone());
+                    let message = Message::Session { stream, caller, transmission, export: open, received };
                     return Ok(Opened { export, message });
                 }
                 Err(cause) => complain(format_args!("cannot serve {}: {cause}", peer())),
@@ -275,11 +280,11 @@ impl Channel<'_> {
         }
     }
 
-    /// The stream, if it is encrypted.
-    fn into_covered(self) -> Option<Stream> {
+    /// The stream and whose it is, if it is encrypted.
+    fn into_covered(self) -> Option<(Stream, PeerIdentity)> {
         match self {
             Channel::Clear(_) => None,
-            Channel::Covered { stream, .. } => Some(stream),
+            Channel::Covered { stream, identity, .. } => Some((stream, identity)),
         }
     }
 }

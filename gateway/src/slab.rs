@@ -89,6 +89,14 @@ impl<T> Slab<T> {
         Some(entry)
     }
 
+    /// The entries at `count` places from one on, and the place behind these if there are more.
+    pub(crate) fn page(&self, from: usize, count: usize) -> (impl Iterator<Item = &T>, Option<usize>) {
+        let end = from.saturating_add(count).min(self.places.len());
+        let next = (end < self.places.len()).then_some(end);
+        let places = &self.places[from.min(end)..end];
+        (places.iter().filter_map(|place| place.entry.as_ref()), next)
+    }
+
     /// All entries with their keys.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, &T)> {
         (0..).zip(&self.places).filter_map(|(index, place)| {
@@ -110,6 +118,21 @@ mod tests {
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut "second"));
+    }
+
+    #[test]
+    fn pages_have_each_entry_once() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..5).map(|number| slab.insert(number)).collect();
+        slab.remove(keys[1]);
+        let (mut all, mut from) = (Vec::new(), Some(0));
+        while let Some(place) = from {
+            let (entries, next) = slab.page(place, 2);
+            all.extend(entries.copied());
+            from = next;
+        }
+        assert_eq!(all, [0, 2, 3, 4]);
+        assert_eq!((slab.page(9, 2).0.count(), slab.page(9, 2).1), (0, None));
     }
 
     #[test]

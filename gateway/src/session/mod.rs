@@ -4,6 +4,8 @@
 //! never waits: [`Session::run`] goes on until there is nothing to receive, no room to send, or it has had its turn,
 //! and says which.
 
+mod activity;
+mod caller;
 pub(crate) mod input;
 pub(crate) mod output;
 mod payload;
@@ -21,6 +23,8 @@ use crate::net::complaint::complain;
 use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::slab::Key;
+pub(crate) use activity::Activity;
+pub(crate) use caller::Caller;
 use input::{Input, ReceiveBuffer, Received};
 use output::{Flushed, Output};
 use requests::PendingStatus;
@@ -89,6 +93,7 @@ impl Hangup {
 pub(crate) struct Session {
     key: Key,
     pub(crate) stream: Stream,
+    pub(crate) caller: Caller,
     transmission: Box<Transmission>,
     /// Which of the worker's disks it uses.
     pub(crate) disk: usize,
@@ -117,6 +122,8 @@ pub(crate) struct Session {
     /// Requests that are not answered, and when the bytes came of which the next one is made.
     open: Open,
     received_at: Moment,
+    /// No request is taken for now.
+    held: bool,
     /// Requests and bytes of this turn.
     turn_requests: u32,
     turn_bytes: u64,
@@ -136,6 +143,7 @@ impl Session {
     pub(crate) fn new(
         key: Key,
         stream: Stream,
+        caller: Caller,
         transmission: Box<Transmission>,
         disk: &Disk,
         received: Vec<u8>,
@@ -144,6 +152,7 @@ impl Session {
         Session {
             key,
             stream,
+            caller,
             transmission,
             disk: disk.shared().index(),
             input,
@@ -160,6 +169,7 @@ impl Session {
             shutting_down: false,
             open: Open::default(),
             received_at: Moment::now(),
+            held: false,
             turn_requests: 0,
             turn_bytes: 0,
             waits_readable: false,
@@ -183,6 +193,16 @@ impl Session {
     /// Whether the last run took requests.
     pub(crate) fn has_taken_requests(&self) -> bool {
         self.turn_requests > 0
+    }
+
+    /// Takes no more requests for now, or goes on. What was begun is completed.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether a request must wait until clients are served again. One that is to be refused need not.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held && !self.shutting_down && matches!(self.input.state, input::Receiving::Header)
     }
 
     /// Whether the last run moved anything.
@@ -273,7 +293,7 @@ impl Session {
 
     /// Whether requests must wait, and for what.
     fn must_pause(&self) -> Option<Turn> {
-        if self.draining {
+        if self.draining || self.is_held() {
             return Some(Turn::Full);
         }
         if self.operations >= OPERATIONS_MAX || self.operation_bytes >= BYTES_MAX || self.open_reply.is_some()
@@ -302,7 +322,7 @@ impl Session {
     }
 
     /// Whether the client waits for nothing, and nothing is waited for that it began to send.
-    fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.is_answered() && matches!(self.input.state, input::Receiving::Header)
     }
 

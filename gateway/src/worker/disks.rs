@@ -4,6 +4,7 @@ use std::io;
 use std::ops::{Index, IndexMut};
 use std::task::Context;
 
+use super::admission::Admission;
 use super::ending::Ending;
 use super::wake::Bell;
 use crate::disk::Disk;
@@ -15,6 +16,8 @@ pub(super) struct Hosted {
     bell: Option<Bell>,
     /// Sessions on this worker that use it.
     pub(super) sessions: usize,
+    /// What becomes of its clients.
+    pub(super) admission: Admission,
     /// How far it is on the way to its end, if that has begun.
     pub(super) ending: Option<Ending>,
     /// It is in the list of those that may have something to do.
@@ -44,8 +47,14 @@ impl Disks {
         if self.places.len() <= index {
             self.places.resize_with(index + 1, || None);
         }
-        self.places[index] =
-            Some(Box::new(Hosted { disk, bell, sessions: 0, ending: None, is_active: false }));
+        self.places[index] = Some(Box::new(Hosted {
+            disk,
+            bell,
+            sessions: 0,
+            admission: Admission::Open,
+            ending: None,
+            is_active: false,
+        }));
         self.present.push(index);
         Ok(())
     }

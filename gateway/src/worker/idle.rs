@@ -47,7 +47,7 @@ impl Worker {
 
     fn is_idle(&mut self, key: Key, now: Instant, timeout: Duration) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        let is_waiting = !session.is_answered();
+        let is_waiting = !session.is_answered() || session.is_held();
         if session.rest.look(now, is_waiting) < timeout {
             return false;
         }

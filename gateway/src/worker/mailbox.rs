@@ -9,10 +9,13 @@ use nbd::Transmission;
 use tokio::sync::{Notify, oneshot};
 
 use super::LastFlush;
+use super::admission::Admission;
+use super::clients::Page;
 use super::wake::Wake;
 use crate::disk::{DiskMessage, DiskShared};
 use crate::exports::Export;
 use crate::net::stream::Stream;
+use crate::session::Caller;
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -20,7 +23,13 @@ pub(crate) enum Message {
     /// A client connected; do the handshake and serve it.
     Connection(OwnedFd),
     /// A handshake ended, on this worker or another; `received` came after it.
-    Session { stream: Stream, transmission: Box<Transmission>, export: Arc<Export>, received: Vec<u8> },
+    Session {
+        stream: Stream,
+        caller: Caller,
+        transmission: Box<Transmission>,
+        export: Arc<Export>,
+        received: Vec<u8>,
+    },
     /// About a disk, from another worker.
     Disk { disk: usize, message: DiskMessage },
     /// Descriptors are short; end the older ones of the handshakes.
@@ -31,6 +40,13 @@ pub(crate) enum Message {
     OpenDisk { shared: Arc<DiskShared>, queue: usize, opened: oneshot::Sender<Result<(), Error>> },
     /// Answer what the clients of a disk have in flight and close their sessions. Others may come.
     DrainDisk { disk: usize },
+    /// Serve, hold or send away the clients of a disk, those that come later too; `reached` is told when nothing is
+    /// under way any more that should not be.
+    Admit { disk: usize, admission: Admission, reached: oneshot::Sender<()> },
+    /// Describe the clients at some places of the table, from one on.
+    Describe { from: usize, page: oneshot::Sender<Page> },
+    /// Send a client away, with its answers or at once, if it is here.
+    Dismiss { client: u64, now: bool, found: oneshot::Sender<bool>, gone: oneshot::Sender<()> },
     /// As `DrainDisk`; then flush, and report. Other workers may need answers until all have reported.
     EndDisk { disk: usize, drained: oneshot::Sender<LastFlush> },
     /// Close the sessions of a disk that are being drained and are still there.

@@ -5,6 +5,8 @@
 //! something to do. It sleeps only when there is nothing left to do, and before that it polls for a moment if recent
 //! requests came close together.
 
+pub(crate) mod admission;
+pub(crate) mod clients;
 mod disks;
 mod ending;
 mod idle;
@@ -33,8 +35,9 @@ use crate::metrics::Effort;
 use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
 use crate::session::input::ReceiveBuffer;
-use crate::session::{Session, Turn};
+use crate::session::{Caller, Session, Turn};
 use crate::slab::{Key, Slab};
+use admission::{Admission, Awaited};
 use disks::Disks;
 use ending::Ending;
 pub(crate) use ending::LastFlush;
@@ -87,6 +90,10 @@ pub(crate) struct Worker {
     handshakes: Handshakes,
     idle: Idle,
     effort: Arc<Effort>,
+    /// Who waits until clients are served otherwise.
+    awaited: Vec<Awaited>,
+    /// Who waits until a client is gone.
+    dismissed: Vec<(Key, oneshot::Sender<()>)>,
 }
 
 /// Runs the worker until it has been drained.
@@ -151,6 +158,8 @@ impl Worker {
             handshakes,
             idle,
             effort,
+            awaited: Vec::new(),
+            dismissed: Vec::new(),
             mailbox,
             exports,
         })
@@ -201,6 +210,7 @@ impl Worker {
         }
         busy |= self.turn_disks();
         busy |= self.disks.approach_ends();
+        self.approach_admissions();
         if busy {
             self.spin.worked(now);
         }
@@ -216,8 +226,8 @@ impl Worker {
                 self.mailbox.handshake_over();
                 self.mailbox.connection_over();
             }
-            Message::Session { stream, transmission, export, received } => {
-                self.welcome(stream, transmission, &export, received);
+            Message::Session { stream, caller, transmission, export, received } => {
+                self.welcome(stream, caller, transmission, &export, received);
             }
             Message::Disk { disk, message } => {
                 if let Some(hosted) = self.disks.get_mut(disk) {
@@ -236,6 +246,9 @@ impl Worker {
                 // Whoever does not wait for it lets the disk go again.
                 let _ = opened.send(result);
             }
+            Message::Admit { disk, admission, reached } => self.admit(disk, admission, reached),
+            Message::Describe { from, page } => drop(page.send(self.describe(from))),
+            Message::Dismiss { client, now, found, gone } => self.dismiss(client, now, found, gone),
             Message::DrainDisk { disk } => self.drain_sessions(disk),
             Message::EndDisk { disk, drained } => {
                 self.disks.begin_end(disk, Ending::new(drained));
@@ -290,6 +303,7 @@ impl Worker {
     fn welcome(
         &mut self,
         stream: Stream,
+        caller: Caller,
         transmission: Box<Transmission>,
         export: &Export,
         received: Vec<u8>,
@@ -308,15 +322,13 @@ impl Worker {
         hosted.disk.shared().session_began();
         hosted.disk.traffic().session_began();
         self.buffer.count_parked(received.len());
-        let key =
-            self.sessions.insert_with(|key| Session::new(key, stream, transmission, &hosted.disk, received));
-        if (hosted.ending.is_some() || export.is_withdrawn())
-            && let Some(session) = self.sessions.get_mut(key)
-        {
-            session.drain();
-        }
+        let is_over = hosted.ending.is_some() || export.is_withdrawn();
+        let admission = if is_over { Admission::Shut } else { hosted.admission };
+        let key = self
+            .sessions
+            .insert_with(|key| Session::new(key, stream, caller, transmission, &hosted.disk, received));
         self.effort.sessions.set(self.sessions.len() as u64);
-        self.enqueue(key);
+        self.apply(key, admission);
     }
 
     /// Marks a session as having something to do.
@@ -446,6 +458,10 @@ impl Worker {
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.effort.sessions.set(self.sessions.len() as u64);
         self.mailbox.connection_over();
+        if !self.dismissed.is_empty() {
+            // Whoever waits for the end of this client hears of it by the end of the channel.
+            self.dismissed.retain(|(dismissed, _)| *dismissed != key);
+        }
         for (waits, bit) in [(session.waits_readable, 0), (session.waits_writable, WRITABLE_BIT)] {
             if waits {
                 // A wait that is not forgotten ends by itself when the stream is shut down.
