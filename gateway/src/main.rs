@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli` | what the user typed, and what it means |
 //! | `config`, `rules` | the configuration file; who may see and open an export |
+//! | `control` | an operator looks at what is served, and changes it |
 //! | `server` | start, service and end of the process: the control thread |
 //! | `net` | sockets: listening, addresses, bytes |
 //! | `tls` | encryption, and who clients are |
@@ -22,6 +23,7 @@ mod planted;
 
 mod cli;
 mod config;
+mod control;
 mod copies;
 mod disk;
 mod exports;

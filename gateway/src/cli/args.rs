@@ -98,6 +98,10 @@ pub(super) struct Serve {
     #[arg(short = 'P', long, value_name = "FILE", help_heading = "Life of the server", alias = "pid-file")]
     pub(super) pidfile: Option<PathBuf>,
 
+    /// Unix socket on which programs see and change what is served; for this user and root only
+    #[arg(long, value_name = "PATH", help_heading = "Life of the server")]
+    pub(super) control: Option<PathBuf>,
+
     /// Stay in the foreground, as always without --daemon; for scripts that say so
     #[arg(short, long, help_heading = "Life of the server", alias = "no-fork")]
     pub(super) foreground: bool,

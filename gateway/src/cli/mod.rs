@@ -25,6 +25,7 @@ use crate::net::activation::Activation;
 use crate::server::{self, Device};
 use crate::tls::pki;
 use args::{Arguments, Command, Serve};
+pub(crate) use log::set_level as set_log_level;
 use parts::Another;
 use words::Words;
 

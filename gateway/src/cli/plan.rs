@@ -42,6 +42,7 @@ impl Serve {
         let sockets = self.places.unix.iter_mut().filter(|path| path.as_os_str() != "-");
         let others = [
             ("pidfile", &mut self.pidfile),
+            ("control", &mut self.control),
             ("tls-certificates", &mut self.tls.tls_certificates),
             ("tls-psk", &mut self.tls.tls_psk),
         ];
@@ -149,6 +150,8 @@ fn assemble(
         metrics: options.metrics.as_ref().or(server.metrics.as_ref()).map(MetricsPlace::listen),
         print_uri: options.print_uri,
         run: options.run.clone(),
+        control: options.control.clone().or_else(|| server.control.clone()),
+        options: start_options(&options.tuning, server),
         poll: Duration::from_micros(poll.into()),
         reload: None,
     })

@@ -9,6 +9,7 @@
 
 mod allow;
 mod export;
+mod given;
 mod listen;
 mod metrics;
 mod properties;
@@ -31,6 +32,7 @@ use toml::de::{DeTable, DeValue};
 use crate::net::listen::Listen;
 
 pub(crate) use export::ExportConfig;
+pub(crate) use given::export_of_json;
 pub(crate) use metrics::MetricsPlace;
 use report::Mistakes;
 pub(crate) use report::Report;

@@ -72,7 +72,7 @@ impl fmt::Display for OneLine<'_> {
 pub(super) struct Mistakes(RefCell<Vec<Found>>);
 
 /// Place, text and hint.
-type Found = (usize, String, Option<String>);
+pub(super) type Found = (usize, String, Option<String>);
 
 impl Mistakes {
     /// Notes a mistake that begins at this byte.
@@ -90,11 +90,17 @@ impl Mistakes {
         self.0.borrow_mut().push((at, error.message, error.hint));
     }
 
-    /// The report about `text`, the content of `file`; `None` if there is nothing to report.
-    pub(super) fn into_report(self, file: &Path, text: &str) -> Option<Report> {
+    /// All of them, in the order of the text.
+    pub(super) fn into_list(self) -> Vec<Found> {
         let mut mistakes = self.0.into_inner();
         // Stable: what was found first at a place stays first.
         mistakes.sort_by_key(|(at, ..)| *at);
+        mistakes
+    }
+
+    /// The report about `text`, the content of `file`; `None` if there is nothing to report.
+    pub(super) fn into_report(self, file: &Path, text: &str) -> Option<Report> {
+        let mistakes = self.into_list();
         let mut places = Places { text, at: 0, line: 1, column: 1 };
         let mistakes: Vec<Mistake> = mistakes
             .into_iter()

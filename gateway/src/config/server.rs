@@ -23,6 +23,8 @@ pub(crate) struct ServerConfig {
     pub(crate) tls_verify_peer: Option<bool>,
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) metrics: Option<MetricsPlace>,
+    /// Socket for those who look after the server.
+    pub(crate) control: Option<PathBuf>,
     /// 0: any number.
     pub(crate) max_clients: Option<u32>,
     pub(crate) max_handshakes: Option<u32>,
@@ -49,6 +51,7 @@ pub(super) fn read(mut section: Section<'_>) -> ServerConfig {
         tls_verify_peer: section.bool("tls-verify-peer").map(|truth| truth.value),
         pidfile: section.path("pidfile").map(|path| path.value),
         metrics: metrics(&mut section),
+        control: section.path("control").map(|path| path.value),
         max_clients: section.number("max-clients", 0, u32::MAX.into()).and_then(small),
         max_handshakes: section.number("max-handshakes", 1, u32::MAX.into()).and_then(small),
         handshake_timeout_seconds: section.number("handshake-timeout", 1, SECONDS_MAX.into()).and_then(small),

@@ -23,6 +23,7 @@ tls-psk = "/keys.psk"
 tls-verify-peer = true
 pidfile = "run/pid"
 metrics = "unix:run/metrics"
+control = "run/control"
 max-clients = 1_000
 max-handshakes = 100
 handshake-timeout = 30
@@ -81,6 +82,7 @@ fn everything_has_a_place_in_the_result() {
         tls_verify_peer: Some(true),
         pidfile: Some("/folder/run/pid".into()),
         metrics: Some(MetricsPlace::Unix("/folder/run/metrics".into())),
+        control: Some("/folder/run/control".into()),
         max_clients: Some(1000),
         max_handshakes: Some(100),
         handshake_timeout_seconds: Some(30),

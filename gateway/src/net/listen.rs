@@ -12,10 +12,10 @@ use socket2::Socket;
 
 use super::activation::Activation;
 use super::address::Address;
-use unix::{PrivateFolder, SocketFile};
+use unix::{Access, PrivateFolder};
 
 pub(crate) use tcp::tune;
-pub(crate) use unix::PATH_BYTES_MAX as SOCKET_PATH_BYTES_MAX;
+pub(crate) use unix::{PATH_BYTES_MAX as SOCKET_PATH_BYTES_MAX, SocketFile};
 
 /// Connections that may wait to be accepted; the kernel's own limit (`net.core.somaxconn`) is lower.
 const BACKLOG: i32 = 65535;
@@ -88,7 +88,7 @@ impl Place {
     }
 
     fn unix(path: PathBuf, folder: Option<PrivateFolder>) -> Result<Place, Error> {
-        let (socket, file) = SocketFile::open(&path)?;
+        let (socket, file) = SocketFile::open(&path, Access::AsUsual)?;
         Ok(Place {
             sockets: vec![socket],
             name: format!("socket {}", path.display()),

@@ -30,10 +30,40 @@ enum Report {
     Ended(Option<String>),
 }
 
+/// The workers, for whoever has something to tell them.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers(Rc<[Arc<Mailbox>]>);
+
+impl Workers {
+    /// Workers for the queues of a disk, beginning with one of them: as many as it has queues, at most all. A worker
+    /// without a queue hands its clients over to one that has.
+    pub(super) fn owners(&self, queues: usize, first: usize) -> Vec<Arc<Mailbox>> {
+        let all = self.0.len();
+        (0..queues.clamp(1, all)).map(|queue| self.0[(first + queue) % all].clone()).collect()
+    }
+
+    /// The worker of each number.
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.0
+    }
+
+    /// Tells every worker something.
+    pub(super) fn tell(&self, message: fn() -> Message) {
+        for mailbox in self.0.iter() {
+            mailbox.post(message());
+        }
+    }
+
+    /// Connections that are not over.
+    pub(crate) fn connections(&self) -> usize {
+        self.0.iter().map(|mailbox| mailbox.connections()).sum()
+    }
+}
+
 /// The worker threads.
 #[derive(Debug)]
 pub(super) struct Crew {
-    mailboxes: Rc<[Arc<Mailbox>]>,
+    workers: Workers,
     /// One for each worker.
     efforts: Arc<[Arc<Effort>]>,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -52,8 +82,8 @@ impl Crew {
             .map_err(|cause| no_worker(&cause))?;
         let (sender, reports) = mpsc::unbounded_channel();
         let efforts = (0..count).map(|_| Arc::default()).collect();
-        let mut crew = Crew { mailboxes: mailboxes.into(), efforts, reports, running: 0 };
-        for (index, mailbox) in crew.mailboxes.iter().enumerate() {
+        let mut crew = Crew { workers: Workers(mailboxes.into()), efforts, reports, running: 0 };
+        for (index, mailbox) in crew.workers.0.iter().enumerate() {
             let post = Post {
                 index,
                 mailbox: mailbox.clone(),
@@ -84,16 +114,14 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Workers for the queues of a disk, beginning with one of them: as many as it has queues, at most all. A worker
-    /// without a queue hands its clients over to one that has.
-    pub(super) fn owners(&self, queues: usize, first: usize) -> Vec<Arc<Mailbox>> {
-        let all = self.mailboxes.len();
-        (0..queues.clamp(1, all)).map(|queue| self.mailboxes[(first + queue) % all].clone()).collect()
+    /// The workers.
+    pub(super) fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Gives new connections to the workers.
     pub(super) fn balance(&self) -> Balance {
-        Balance { mailboxes: self.mailboxes.clone(), next: Rc::default() }
+        Balance { workers: self.workers.clone(), next: Rc::default() }
     }
 
     /// What the workers do, by their numbers.
@@ -112,13 +140,6 @@ impl Crew {
                 Some(Report::Ready | Report::Refused(_)) => {}
                 None => return "all workers are gone".into(),
             }
-        }
-    }
-
-    /// Tells every worker something.
-    pub(super) fn tell(&self, message: fn() -> Message) {
-        for mailbox in self.mailboxes.iter() {
-            mailbox.post(message());
         }
     }
 
@@ -145,7 +166,7 @@ impl Crew {
 /// Who gets the next connection.
 #[derive(Clone, Debug)]
 pub(super) struct Balance {
-    mailboxes: Rc<[Arc<Mailbox>]>,
+    workers: Workers,
     /// Where to begin looking: equals take turns.
     next: Rc<Cell<usize>>,
 }
@@ -153,35 +174,34 @@ pub(super) struct Balance {
 impl Balance {
     /// Gives a connection to the worker that has the fewest.
     pub(super) fn hand_over(&self, socket: Socket) {
-        let loads: Vec<usize> = self.mailboxes.iter().map(|mailbox| mailbox.connections()).collect();
+        let mailboxes = self.workers.mailboxes();
+        let loads: Vec<usize> = mailboxes.iter().map(|mailbox| mailbox.connections()).collect();
         let chosen = least_loaded(&loads, self.next.get());
         self.next.set(chosen + 1);
-        self.mailboxes[chosen].post_connection(socket.into());
+        mailboxes[chosen].post_connection(socket.into());
     }
 
     /// Ends handshakes that could have been over long ago: descriptors are short.
     pub(super) fn make_room(&self) {
-        for mailbox in self.mailboxes.iter() {
-            mailbox.post(Message::MakeRoom);
-        }
+        self.workers.tell(|| Message::MakeRoom);
     }
 
     /// Ends a handshake that could have been over long ago: another client wants to be served. `false`: none is under
     /// way.
     pub(super) fn end_oldest_handshake(&self) -> bool {
-        let busiest = self.mailboxes.iter().max_by_key(|mailbox| mailbox.handshakes());
+        let busiest = self.workers.0.iter().max_by_key(|mailbox| mailbox.handshakes());
         let busiest = busiest.filter(|mailbox| mailbox.handshakes() > 0);
         busiest.inspect(|mailbox| mailbox.post(Message::EndOldestHandshake)).is_some()
     }
 
     /// Connections that are not over.
     pub(super) fn connections(&self) -> usize {
-        self.mailboxes.iter().map(|mailbox| mailbox.connections()).sum()
+        self.workers.connections()
     }
 
     /// Waits until each worker has been without connections.
     pub(super) async fn all_over(&self) {
-        for mailbox in self.mailboxes.iter() {
+        for mailbox in self.workers.mailboxes() {
             mailbox.all_over().await;
         }
     }

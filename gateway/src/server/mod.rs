@@ -5,6 +5,7 @@
 //! the file system belongs to values that remove it when they are dropped, so every way out cleans up.
 
 mod accept;
+mod attend;
 mod captive;
 mod crew;
 mod daemon;
@@ -12,7 +13,9 @@ mod events;
 mod metrics;
 mod notify;
 mod opening;
+mod operate;
 mod parent;
+mod phase;
 mod pidfile;
 mod places;
 mod plan;
@@ -25,25 +28,32 @@ mod stop;
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use drivers::Error;
 use nix::unistd::Pid;
 
+use crate::control;
 use crate::copies;
+use crate::exports::Catalogue;
 use crate::net::activation::Activation;
 use crate::sys;
 use crate::tls;
+use attend::Attendance;
 use captive::Captive;
+use crew::Crew;
 use daemon::{Daemon, Side};
 use metrics::Endpoint;
 use notify::Manager;
 use pidfile::PidFile;
 use places::{Door, Places};
-use service::{Served, Service};
 use signals::Signals;
 use single::Single;
 
 pub(crate) use plan::{Device, ExportPlan, Offer, Plan, Reload};
+pub(crate) use reload::Outcome;
+pub(crate) use service::{Served, Service};
 
 /// Pairs of descriptors that a runtime needs: a ring, epoll and eventfds, and sockets for signals.
 const RUNTIME_PAIRS: usize = 4;
@@ -96,17 +106,20 @@ fn runtime() -> io::Result<tokio_uring::Runtime> {
 async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     let Entrance { activation, mut single, tls, daemon, descriptors_max } = entrance;
     let mut signals = Signals::watch(plan.reload.is_some())?;
-    let mut service = tokio::select! {
-        service = Service::start(plan, tls) => service?,
+    let (service, mut crew) = tokio::select! {
+        started = start(plan, tls) => started?,
         signal = signals.end() => {
             tracing::info!("{signal} before the start was complete");
             return Ok(0);
         }
     };
+    // First: whoever finds the server finds its control too.
+    let control = plan.control.as_deref().map(control::open).transpose()?;
     let mut places = Places::open(&plan.listen, activation)?;
     let manager = Manager::from_environment();
     let metrics = plan.metrics.as_ref();
-    let metrics = metrics.map(|listen| Endpoint::open(listen, &service.numbers())).transpose()?;
+    let metrics =
+        metrics.map(|listen| Endpoint::open(listen, &service.numbers(crew.efforts()))).transpose()?;
     let pidfile = plan.pidfile.as_deref().map(PidFile::write).transpose()?;
     let command = |run: &String| {
         let address = places.addresses().next()?;
@@ -115,9 +128,11 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     let mut captive = plan.run.as_ref().and_then(command);
     let status = announce(plan, &service, &places)?;
     service.watch_devices()?;
-    let balance = service.crew.balance();
+    let balance = crew.balance();
     let door = Door { balance: balance.clone(), limits: plan.limits, descriptors_max };
     places.accept(&door);
+    let control = control.map(|socket| socket.answer(service.clone(), places.list()));
+    let mut control = control.transpose()?;
     if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
         balance.hand_over(socket);
     }
@@ -125,50 +140,71 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     // The last that can fail: nobody is left to end it otherwise.
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     manager.ready(&status);
-    let reason = loop {
-        let signal = tokio::select! {
-            signal = signals.next() => signal,
-            status = captive::end(&mut captive) => break stop::Reason::CaptiveEnded(status),
-            failure = service.crew.failure() => break stop::Reason::Failed(failure),
-            () = balance.all_over(), if single.is_some() => break stop::Reason::ClientLeft,
-        };
-        if !signal.asks_for_reload() {
-            break stop::Reason::Signal(signal);
-        }
-        manager.reloading();
-        tokio::select! {
-            () = reload::reload(plan, &mut service, &mut places, &door) => {}
-            signal = signals.end() => break stop::Reason::Signal(signal),
-            status = captive::end(&mut captive) => break stop::Reason::CaptiveEnded(status),
-            () = balance.all_over(), if single.is_some() => break stop::Reason::ClientLeft,
-        }
-        manager.ready(&status_of(&service, &places, &plan.tls));
+    let attendance = Attendance {
+        plan,
+        service: &service,
+        crew: &mut crew,
+        places: &mut places,
+        door: &door,
+        manager: &manager,
+        signals: &mut signals,
+        captive: &mut captive,
+        control: &mut control,
+        is_single: single.is_some(),
     };
-    if let stop::Reason::Signal(signal) = &reason
-        && !plan.is_quiet()
-    {
-        tracing::info!("{signal}: answering what is in flight, then ending");
-    }
+    let reason = attendance.serve().await;
+    tell_of_end(&reason, plan);
     manager.stopping();
     drop(metrics);
     places.close().await;
-    let code = end(reason, service, captive, single, &mut signals).await;
+    let callers = control::close(control).await;
+    let code = end(reason, &service, crew, captive, single, &mut signals).await;
     drop(pidfile);
+    // Whoever asked for the end sees by this that it has come.
+    drop(callers);
     copies::log();
     Ok(code)
+}
+
+/// Opens all devices, starts the workers, and gives them the exports.
+///
+/// # Errors
+/// The first thing that failed.
+async fn start(plan: &Plan, tls: tls::Context) -> Result<(Rc<Service>, Crew), Error> {
+    let devices =
+        opening::start_all(plan.exports.iter().map(|export| export.device.clone()).collect()).await?;
+    let catalogue = Arc::new(Catalogue::new(tls));
+    // A worker without a queue could only hand its clients over, unless a disk comes that has one for it.
+    let queues = devices.iter().map(|device| device.queues()).max().unwrap_or(1);
+    let workers = if plan.may_change() { plan.workers } else { plan.workers.min(queues).max(1) };
+    let crew = Crew::start(workers, plan, &catalogue).await?;
+    let service = Service::new(plan, crew.workers().clone(), catalogue);
+    service.begin(plan, devices).await?;
+    Ok((Rc::new(service), crew))
+}
+
+/// Says in the log who asked for the end.
+fn tell_of_end(reason: &stop::Reason, plan: &Plan) {
+    match reason {
+        _ if plan.is_quiet() => {}
+        stop::Reason::Signal(signal) => tracing::info!("{signal}: answering what is in flight, then ending"),
+        stop::Reason::Asked => tracing::info!("an operator asks for the end: answering what is in flight"),
+        _ => {}
+    }
 }
 
 /// Ends everything, in order if nobody insists. Returns the exit code.
 async fn end(
     reason: stop::Reason,
-    mut service: Service,
+    service: &Service,
+    mut crew: Crew,
     mut captive: Option<Captive>,
     single: Option<Single>,
     signals: &mut Signals,
 ) -> u8 {
-    let asked = matches!(reason, stop::Reason::Signal(_));
+    let asked = matches!(reason, stop::Reason::Signal(_) | stop::Reason::Asked);
     let in_order = async {
-        let code = stop::stop(reason, &mut service, &mut captive).await;
+        let code = stop::stop(reason, service, &mut crew, &mut captive).await;
         if let Some(single) = single {
             single.delivered().await;
         }
@@ -190,7 +226,7 @@ async fn end(
 /// Tells what was asked for on standard output, and where the server is in the log and in words.
 fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, Error> {
     let mut text = String::new();
-    for Served { plan, device, .. } in service.exports() {
+    for Served { plan, device, .. } in service.exports().iter() {
         for name in &plan.gets {
             let value = device.property(name).map(|value| value.to_string()).unwrap_or_default();
             text.push_str(&format!("{name}={value}\n"));
@@ -206,7 +242,7 @@ fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, E
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
-    for served in service.exports() {
+    for served in service.exports().iter() {
         let text = description(served, places, &plan.tls);
         if plan.is_quiet() {
             tracing::debug!("{text}");
@@ -219,7 +255,7 @@ fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, E
 
 /// What is served and where, in one line.
 fn status_of(service: &Service, places: &Places, tls: &tls::Settings) -> String {
-    match service.exports() {
+    match &service.exports()[..] {
         [only] => description(only, places, tls),
         many => format!("serving {} exports on {}", many.len(), places.names()),
     }

@@ -66,7 +66,18 @@ pub(super) async fn start_all_in_time(devices: Vec<Device>) -> Result<Vec<Arc<dy
     })
 }
 
+/// One device, in time.
+///
+/// # Errors
+/// What the driver said, or that it takes too long.
+pub(super) async fn start_in_time(device: Device) -> Result<Arc<dyn Started>, Error> {
+    start_all_in_time(vec![device]).await?.pop().ok_or_else(gone)
+}
+
 /// Opens and starts a device on a thread of its own.
+///
+/// # Errors
+/// What the driver said.
 async fn start(device: Device) -> Result<Arc<dyn Started>, Error> {
     let (sender, receiver) = oneshot::channel();
     thread::Builder::new()

@@ -99,9 +99,14 @@ impl Places {
         self.open.iter().flat_map(|open| open.place.addresses())
     }
 
+    /// Each place in words.
+    pub(super) fn list(&self) -> Vec<String> {
+        self.open.iter().map(|open| open.place.name().to_owned()).collect()
+    }
+
     /// The places in words.
     pub(super) fn names(&self) -> String {
-        self.open.iter().map(|open| open.place.name()).collect::<Vec<_>>().join(" and ")
+        self.list().join(" and ")
     }
 
     /// Accepts from now on.

@@ -92,6 +92,10 @@ pub(crate) struct Plan {
     pub(crate) print_uri: bool,
     /// Shell command to run captive.
     pub(crate) run: Option<String>,
+    /// Socket for those who look after the server.
+    pub(crate) control: Option<PathBuf>,
+    /// For exports that say nothing of their own.
+    pub(crate) options: StartOptions,
     /// How long an idle worker polls before it sleeps.
     pub(crate) poll: Duration,
     /// Reads the configuration file again; `None`: there is none.
@@ -103,6 +107,11 @@ impl Plan {
     /// opened the sockets. It knows what goes on, and its output should stay its own.
     pub(super) fn is_quiet(&self) -> bool {
         self.run.is_some() || self.listen.iter().all(|listen| matches!(listen, Listen::Activated { .. }))
+    }
+
+    /// Whether exports may come that are not in the plan.
+    pub(super) fn may_change(&self) -> bool {
+        self.reload.is_some() || self.control.is_some()
     }
 
     /// Whether there is never more than one client.

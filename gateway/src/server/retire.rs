@@ -12,10 +12,10 @@ use crate::worker::LastFlush;
 use crate::worker::mailbox::Message;
 
 /// How long clients may take to finish requests that they have begun, and to receive their last replies.
-const CLIENTS: Duration = Duration::from_secs(10);
+pub(super) const CLIENTS: Duration = Duration::from_secs(10);
 
 /// How long a device may take for what it has, once all clients are gone.
-const DEVICE: Duration = Duration::from_secs(20);
+pub(super) const DEVICE: Duration = Duration::from_secs(20);
 
 /// Opens a queue of the disk on each of its workers.
 ///

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::captive::{self, Captive};
+use super::crew::Crew;
 use super::service::Service;
 use super::signals::Signal;
 use crate::worker::mailbox::Message;
@@ -25,6 +26,8 @@ const CAPTIVE_TERM: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Reason {
     Signal(Signal),
+    /// An operator asked for it.
+    Asked,
     CaptiveEnded(io::Result<ExitStatus>),
     /// The only client.
     ClientLeft,
@@ -33,10 +36,21 @@ pub(super) enum Reason {
 }
 
 /// Ends everything in order, and returns the exit code. No connection is accepted any more.
-pub(super) async fn stop(reason: Reason, service: &mut Service, captive: &mut Option<Captive>) -> u8 {
+pub(super) async fn stop(
+    reason: Reason,
+    service: &Service,
+    crew: &mut Crew,
+    captive: &mut Option<Captive>,
+) -> u8 {
     let mut code = match &reason {
         Reason::Signal(signal) => {
             if let Some(captive) = captive.as_mut().filter(|_| !signal.is_from_terminal()) {
+                captive.send_signal(libc::SIGTERM);
+            }
+            0
+        }
+        Reason::Asked => {
+            if let Some(captive) = captive.as_mut() {
                 captive.send_signal(libc::SIGTERM);
             }
             0
@@ -52,7 +66,7 @@ pub(super) async fn stop(reason: Reason, service: &mut Service, captive: &mut Op
             1
         }
     };
-    if !drain(service).await && code == 0 {
+    if !drain(service, crew).await && code == 0 {
         code = 1;
     }
     if let Some(captive) = captive.as_mut().filter(|_| !matches!(reason, Reason::CaptiveEnded(_))) {
@@ -63,10 +77,10 @@ pub(super) async fn stop(reason: Reason, service: &mut Service, captive: &mut Op
 }
 
 /// Lets the workers answer, flush and end. Returns whether all went well.
-async fn drain(service: &mut Service) -> bool {
+async fn drain(service: &Service, crew: &mut Crew) -> bool {
     let fine = service.end().await;
-    service.crew.tell(|| Message::End);
-    match timeout(WORKERS, service.crew.ended()).await {
+    crew.workers().tell(|| Message::End);
+    match timeout(WORKERS, crew.ended()).await {
         Ok(in_order) => fine && in_order,
         Err(_) => {
             tracing::error!("a worker does not end; ending without it");

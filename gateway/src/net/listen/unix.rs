@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use drivers::Error;
+use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::BACKLOG;
@@ -16,20 +17,34 @@ pub(crate) const PATH_BYTES_MAX: usize = 107;
 /// Names tried for a private folder before giving up.
 const FOLDER_TRIES: u32 = 1000;
 
+/// Who may connect to a socket file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Whoever the umask does not keep out.
+    AsUsual,
+    /// Its owner and root.
+    Owner,
+}
+
 /// A socket file that this server made. Dropping this removes it, unless it is another one by now.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    /// Listens on `path`. The file of a server that is gone is replaced.
+    /// Listens on `path`, for this user and root only. The file of a server that is gone is replaced.
     ///
     /// # Errors
     /// A server listens there, or something else is there, or the system says no.
-    pub(super) fn open(path: &Path) -> Result<(Socket, SocketFile), Error> {
+    pub(crate) fn open_private(path: &Path) -> Result<(Socket, SocketFile), Error> {
+        SocketFile::open(path, Access::Owner)
+    }
+
+    /// As [`SocketFile::open_private`], for others too.
+    pub(super) fn open(path: &Path, access: Access) -> Result<(Socket, SocketFile), Error> {
         let bytes = path.as_os_str().len();
         if bytes > PATH_BYTES_MAX {
             return Err(Error::device(format!(
@@ -43,6 +58,11 @@ impl SocketFile {
         }
         let failed = |cause: io::Error| refused(path, &cause);
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+        if access == Access::Owner {
+            // The file takes its mode from the socket (Linux), so it is never there with another one.
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            fchmod(&socket, mode).map_err(|cause| failed(cause.into()))?;
+        }
         socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
         let facts = fs::symlink_metadata(path).map_err(failed)?;
         let file = SocketFile { path: path.to_owned(), identity: identity(&facts) };
@@ -179,7 +199,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn message(path: &Path) -> String {
-        SocketFile::open(path).expect_err("the way is not free").to_string()
+        SocketFile::open(path, Access::AsUsual).expect_err("the way is not free").to_string()
     }
 
     #[test]
@@ -187,17 +207,25 @@ mod tests {
         let folder = PrivateFolder::new().unwrap();
         let path = folder.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        let (_socket, file) = SocketFile::open(&path.join("socket")).unwrap();
+        let (_socket, file) = SocketFile::open(&path.join("socket"), Access::AsUsual).unwrap();
         drop(file);
         drop(folder);
         assert!(!path.exists());
     }
 
     #[test]
+    fn a_private_socket_is_for_its_owner() {
+        let folder = PrivateFolder::new().unwrap();
+        let path = folder.path().join("socket");
+        let (_socket, _file) = SocketFile::open_private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn a_live_socket_is_left_alone() {
         let folder = PrivateFolder::new().unwrap();
         let path = folder.path().join("socket");
-        let (_socket, _file) = SocketFile::open(&path).unwrap();
+        let (_socket, _file) = SocketFile::open(&path, Access::AsUsual).unwrap();
         let text = message(&path);
         assert!(text.contains("another server listens there") && text.contains("choose"), "{text}");
         assert!(UnixStream::connect(&path).is_ok());
@@ -207,11 +235,11 @@ mod tests {
     fn a_socket_left_behind_is_replaced() {
         let folder = PrivateFolder::new().unwrap();
         let path = folder.path().join("socket");
-        let (socket, file) = SocketFile::open(&path).unwrap();
+        let (socket, file) = SocketFile::open(&path, Access::AsUsual).unwrap();
         std::mem::forget(file);
         drop(socket);
         assert!(path.exists());
-        let (_socket, _file) = SocketFile::open(&path).unwrap();
+        let (_socket, _file) = SocketFile::open(&path, Access::AsUsual).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
     }
 
@@ -229,9 +257,9 @@ mod tests {
     fn the_socket_of_a_successor_is_not_removed() {
         let folder = PrivateFolder::new().unwrap();
         let path = folder.path().join("socket");
-        let (_old, file) = SocketFile::open(&path).unwrap();
+        let (_old, file) = SocketFile::open(&path, Access::AsUsual).unwrap();
         fs::remove_file(&path).unwrap();
-        let (_new, successor) = SocketFile::open(&path).unwrap();
+        let (_new, successor) = SocketFile::open(&path, Access::AsUsual).unwrap();
         assert_ne!(file.identity, successor.identity);
         drop(file);
         assert!(path.exists());
