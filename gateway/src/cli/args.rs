@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use drivers::Value;
 use drivers::property::Kind;
 
+use super::ctl::Ctl;
 use super::tls::Tls;
 use crate::config::MetricsPlace;
 use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
@@ -33,7 +34,8 @@ const VSOCK_PORT_MAX: i64 = u32::MAX as i64 - 1;
                       gateway DRIVER --help\n       \
                       gateway info DRIVER [PROPERTY=VALUE]... [--json]\n       \
                       gateway drivers [--json]\n       \
-                      gateway pki DIR [--host NAME]... [--client NAME]...",
+                      gateway pki DIR [--host NAME]... [--client NAME]...\n       \
+                      gateway ctl PATH COMMAND...",
     after_help = EXAMPLES,
     max_term_width = 110,
 )]
@@ -98,7 +100,7 @@ pub(super) struct Serve {
     #[arg(short = 'P', long, value_name = "FILE", help_heading = "Life of the server", alias = "pid-file")]
     pub(super) pidfile: Option<PathBuf>,
 
-    /// Unix socket on which programs see and change what is served; for this user and root only
+    /// Unix socket for 'gateway ctl', which shows and changes what is served; for this user and root only
     #[arg(long, value_name = "PATH", help_heading = "Life of the server")]
     pub(super) control: Option<PathBuf>,
 
@@ -304,6 +306,9 @@ pub(super) enum Command {
     /// Make an authority, certificates and pre-shared keys for a server and its clients
     #[command(after_help = PKI_EXAMPLES)]
     Pki(Pki),
+    /// Show or change what a server serves that was started with --control PATH
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Ctl),
     /// Explain a driver, or the program
     #[command(hide = true)]
     Help { word: Option<String> },
@@ -358,6 +363,7 @@ Examples:
   gateway --config /etc/gateway.toml              any number of exports
   gateway --metrics localhost:9182 memory 1G      with numbers for Prometheus
   gateway info io_uring path=disk.img             what is known about a disk
+  gateway ctl /run/gateway.ctl exports            what a server with --control serves
 
 SIGTERM or Ctrl-C end the server: requests in flight are answered and the disk is
 flushed. A second one ends it at once. SIGHUP has the file of --config read again.
@@ -369,6 +375,14 @@ Examples:
   gateway pki /etc/gateway/pki --host storage.example.com --client alice --client bob
   gateway --tls-certificates /etc/gateway/pki --tls-verify-peer io_uring /dev/sdb
   gateway --tls-psk /etc/gateway/pki/keys.psk io_uring /dev/sdb";
+
+const CTL_EXAMPLES: &str = "\
+Examples:
+  gateway --control /run/gateway.ctl --config /etc/gateway.toml
+  gateway ctl /run/gateway.ctl clients
+  gateway ctl /run/gateway.ctl --json exports | jq -r '.exports[].name'
+  gateway ctl /run/gateway.ctl add -e scratch memory 1G
+  gateway ctl /run/gateway.ctl pause disk1 && make-snapshot && gateway ctl /run/gateway.ctl resume disk1";
 
 const INFO_EXAMPLES: &str = "\
 Examples:

@@ -3,12 +3,14 @@
 //! Everything about properties comes from the drivers' tables; nothing here knows a driver by name.
 
 mod args;
+mod ctl;
 mod help;
 mod info;
 mod log;
 mod parts;
 mod places;
 mod plan;
+mod table;
 mod tls;
 mod words;
 
@@ -132,6 +134,7 @@ fn run(arguments: Arguments, more: &[Another], started_by: Pid) -> Result<u8, Fa
             };
             pki::make(wanted)?
         }
+        Some(Command::Ctl(wanted)) => ctl::text(wanted)?,
         None => return serve(&arguments.words, arguments.serve, more, activation, started_by),
     };
     Ok(print(&text)?)
@@ -170,6 +173,7 @@ fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
         Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help("info")),
         Some(Command::Drivers { .. }) => return Ok(subcommand_help("drivers")),
         Some(Command::Pki(_)) => return Ok(subcommand_help("pki")),
+        Some(Command::Ctl(_)) => return Ok(subcommand_help("ctl")),
         Some(Command::Help { .. }) => return help_about(None),
         Some(Command::Info { words, .. }) => words,
         None => &arguments.words,

@@ -3,7 +3,7 @@
 use drivers::{DriverType, Error, Settings};
 
 /// Words that begin another kind of command line.
-const SUBCOMMANDS: [&str; 4] = ["drivers", "info", "pki", "help"];
+const SUBCOMMANDS: [&str; 5] = ["drivers", "info", "pki", "ctl", "help"];
 
 /// What the words say.
 #[derive(Debug)]

@@ -9,11 +9,13 @@
 //! | `arguments`, `refusal` | what is asked for, and why not |
 //! | `pace` | commands come no faster than the server has time for |
 //! | `commands` | one file for each |
+//! | `client` | the other end, for `gateway ctl` |
 //!
 //! All of it runs on the control thread. Workers are asked by messages, and no answer of theirs is waited for without
 //! a bound. docs/control.md is the protocol in words.
 
 mod arguments;
+pub(crate) mod client;
 mod commands;
 mod connection;
 mod lines;
