@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod config;
 mod conformance;
+mod control;
 mod daemon;
 mod ending;
 mod faults;

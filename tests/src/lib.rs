@@ -8,6 +8,7 @@
 //! * images for them, on a disk or in memory: [`Image`];
 //! * other people's clients, found in the test bed: [`tool`], [`requires!`];
 //! * a conformance suite for any NBD server: [`conformance`], and the defects that show what it finds: [`planted`];
+//! * somebody at the control socket of a gateway: [`Operator`];
 //! * a look at a process from outside: [`process`];
 //! * random numbers that print their seed: [`Rng`].
 //!
@@ -22,6 +23,7 @@ mod command;
 pub mod conformance;
 mod gateway;
 mod image;
+mod operator;
 mod peer;
 pub mod planted;
 pub mod process;
@@ -33,6 +35,7 @@ pub use bed::{bootable_image, must_not_skip, tool};
 pub use command::{Output, run, run_with_input};
 pub use gateway::{Gateway, GatewayBuilder};
 pub use image::{Image, Place};
+pub use operator::Operator;
 pub use peer::Peer;
 pub use rng::Rng;
 pub use server::{Server, wait_until};

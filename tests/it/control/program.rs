@@ -1,0 +1,99 @@
+//! `gateway ctl`: what people see, and exit codes.
+
+use std::process::Command;
+
+use tests::{Gateway, Output, run, wait_until};
+
+use super::Controlled;
+use crate::raw::Raw;
+
+impl Controlled {
+    fn ctl(&self, line: &str) -> Output {
+        run(Command::new(Gateway::program()).arg("ctl").arg(&self.path).args(line.split_whitespace()))
+    }
+}
+
+#[test]
+fn tables_are_for_people_and_json_is_for_programs() {
+    let controlled = Controlled::start(&["-e", "disk", "memory", "1M"]);
+    let _client = Raw::open(controlled.socket(), "disk");
+    wait_until("the client is there", || controlled.ctl("clients").success().lines().count() == 2);
+    let exports = controlled.ctl("exports").success();
+    let lines: Vec<Vec<&str>> = exports.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "SIZE", "CLIENTS", "STATE", "ACCESS", "DRIVER", "PROPERTIES"]);
+    assert_eq!(lines[1], ["disk", "1M", "1", "serving", "rw", "memory", "size=1048576"]);
+    let json: serde_json::Value = serde_json::from_str(&controlled.ctl("--json exports").success()).unwrap();
+    assert_eq!(json["exports"][0]["capacity"], 1 << 20);
+    assert!(controlled.ctl("status").success().contains("listens on   socket "));
+    controlled.gateway.stop();
+}
+
+#[test]
+fn commands_say_what_they_have_done() {
+    let mut controlled = Controlled::start(&["-e", "disk", "memory", "1M"]);
+    for (line, said) in [
+        ("add -e more -r memory 2M", "export 'more' is added\n"),
+        ("pause more", "export 'more' is paused\n"),
+        ("resume more", "export 'more' is served again\n"),
+        ("drain more", "export 'more' is drained\n"),
+        ("remove more", "export 'more' is removed\n"),
+        ("log-level debug", "the log level is 'debug'\n"),
+    ] {
+        assert_eq!(controlled.ctl(line).success(), said, "{line}");
+    }
+    let client = Raw::open(controlled.socket(), "disk");
+    let mut clients = String::new();
+    wait_until("the client is there", || {
+        clients = controlled.ctl("clients").success();
+        clients.lines().count() == 2
+    });
+    let id = clients.lines().nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert_eq!(controlled.ctl(&format!("disconnect {id}")).success(), format!("client {id} is gone\n"));
+    drop(client);
+    assert_eq!(controlled.ctl("stop").success(), "the server has ended\n");
+    assert_eq!(controlled.gateway.wait().code(), Some(0));
+    assert!(!controlled.path.exists());
+}
+
+#[test]
+fn exit_codes_tell_wrong_words_from_failures() {
+    let controlled = Controlled::start(&["-e", "disk", "memory", "1M"]);
+    let fails = |line: &str, code: i32, wanted: &str| {
+        let output = controlled.ctl(line);
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+        let said = output.failure();
+        assert!(said.starts_with("gateway: ") && said.contains(wanted), "{line}: {said}");
+    };
+    fails("", 2, "subcommand");
+    fails("paus disk", 2, "pause");
+    fails("pause disc", 1, "did you mean 'disk'?");
+    fails("add -e a memroy 1G", 2, "did you mean 'memory'?");
+    fails("add memory 1G", 2, "-e NAME");
+    fails("add -e a io_uring /nonexistent", 1, "/nonexistent");
+    fails("add -e disk memory 1G", 1, "there is an export 'disk' already");
+    fails("log-level a=b=c=d", 2, "cannot be understood");
+    fails("disconnect 4711", 1, "there is no client 4711");
+    fails("disconnect x", 2, "x");
+    fails("reload", 1, "no configuration file");
+    let output = run(Command::new(Gateway::program()).args(["ctl", "/nonexistent/control", "status"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.failure().contains("--control"));
+    // An NBD server's socket is no control socket.
+    let output = run(Command::new(Gateway::program()).arg("ctl").arg(controlled.socket()).arg("status"));
+    assert_eq!(output.status.code(), Some(1));
+    controlled.gateway.stop();
+}
+
+#[test]
+fn a_control_socket_that_is_in_use_is_not_taken() {
+    let controlled = Controlled::start(&["memory", "1M"]);
+    let mut command = Command::new(Gateway::program());
+    let output = run(command
+        .arg("--control")
+        .arg(&controlled.path)
+        .args(["-U", "-", "memory", "1M", "--run", "true"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.failure().contains("another server listens there"));
+    assert!(controlled.ctl("status").status.success());
+    controlled.gateway.stop();
+}
