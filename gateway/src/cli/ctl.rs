@@ -12,17 +12,32 @@ use super::words::Words;
 use crate::control::client::Client;
 use crate::values;
 
-/// Which server, and what is wanted of it.
+/// Which server, and what is wanted of it. Both may be missing where help is wanted.
 #[derive(Debug, Args)]
-#[command(subcommand_required = true, disable_help_subcommand = true)]
+#[command(
+    subcommand_required = false,
+    disable_help_subcommand = true,
+    override_usage = "gateway ctl PATH [--json] COMMAND..."
+)]
 pub(super) struct Ctl {
     /// What the server's option --control says
-    path: PathBuf,
+    #[arg(value_name = "PATH")]
+    path: Option<PathBuf>,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
-    wanted: Wanted,
+    wanted: Option<Wanted>,
+}
+
+impl Ctl {
+    /// Where its help is: below which commands.
+    pub(super) fn help_path(&self) -> &'static [&'static str] {
+        match self.wanted {
+            Some(Wanted::Add(_)) => &["ctl", "add"],
+            _ => &["ctl"],
+        }
+    }
 }
 
 /// What is wanted.
@@ -79,6 +94,10 @@ struct Add {
 /// # Errors
 /// Wrong words, no server, or what the server says.
 pub(super) fn text(Ctl { path, json, wanted }: Ctl) -> Result<String, Error> {
+    let (Some(path), Some(wanted)) = (path, wanted) else {
+        return Err(Error::usage("it is not said which server is meant, or what is wanted of it")
+            .hint("gateway ctl PATH COMMAND, as 'gateway ctl --help' explains"));
+    };
     let (command, arguments) = request(&wanted)?;
     let mut client = Client::connect(&path)?;
     let answer = client.call(command, arguments)?;
@@ -299,7 +318,7 @@ mod tests {
     }
 
     fn requested(line: &str) -> Result<(&'static str, Value), Error> {
-        request(&parse(line).wanted).map(|(command, arguments)| (command, Value::Object(arguments)))
+        request(&parse(line).wanted.unwrap()).map(|(command, arguments)| (command, Value::Object(arguments)))
     }
 
     #[test]

@@ -170,10 +170,10 @@ fn serve(
 /// What `--help` is about, by the words before or after it.
 fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
     let words = match &arguments.command {
-        Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help("info")),
-        Some(Command::Drivers { .. }) => return Ok(subcommand_help("drivers")),
-        Some(Command::Pki(_)) => return Ok(subcommand_help("pki")),
-        Some(Command::Ctl(_)) => return Ok(subcommand_help("ctl")),
+        Some(Command::Info { words, .. }) if words.is_empty() => return Ok(subcommand_help(&["info"])),
+        Some(Command::Drivers { .. }) => return Ok(subcommand_help(&["drivers"])),
+        Some(Command::Pki(_)) => return Ok(subcommand_help(&["pki"])),
+        Some(Command::Ctl(ctl)) => return Ok(subcommand_help(ctl.help_path())),
         Some(Command::Help { .. }) => return help_about(None),
         Some(Command::Info { words, .. }) => words,
         None => &arguments.words,
@@ -181,11 +181,16 @@ fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
     help_about(words.first().map(String::as_str))
 }
 
-fn subcommand_help(name: &str) -> String {
-    let mut command = Arguments::command();
+/// The help of a subcommand, which may be one of another.
+fn subcommand_help(path: &[&str]) -> String {
+    let mut root = Arguments::command();
     // Makes the subcommands know of the options that all have.
-    command.build();
-    command.find_subcommand_mut(name).map_or_else(String::new, |command| command.render_help().to_string())
+    root.build();
+    let mut command = Some(&mut root);
+    for name in path {
+        command = command.and_then(|command| command.find_subcommand_mut(name));
+    }
+    command.map_or_else(String::new, |command| command.render_help().to_string())
 }
 
 /// Help about a driver, or about the program.

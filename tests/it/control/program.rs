@@ -64,7 +64,7 @@ fn exit_codes_tell_wrong_words_from_failures() {
         let said = output.failure();
         assert!(said.starts_with("gateway: ") && said.contains(wanted), "{line}: {said}");
     };
-    fails("", 2, "subcommand");
+    fails("", 2, "gateway ctl PATH COMMAND");
     fails("paus disk", 2, "pause");
     fails("pause disc", 1, "did you mean 'disk'?");
     fails("add -e a memroy 1G", 2, "did you mean 'memory'?");
@@ -82,6 +82,16 @@ fn exit_codes_tell_wrong_words_from_failures() {
     let output = run(Command::new(Gateway::program()).arg("ctl").arg(controlled.socket()).arg("status"));
     assert_eq!(output.status.code(), Some(1));
     controlled.gateway.stop();
+}
+
+#[test]
+fn help_needs_no_server() {
+    let help = |line: &[&str]| run(Command::new(Gateway::program()).arg("ctl").args(line)).success();
+    for line in [&["--help"][..], &["-h"], &["/path", "--help"], &["/path", "status", "--help"]] {
+        let said = help(line);
+        assert!(said.contains("gateway ctl PATH") && said.contains("disconnect"), "{said}");
+    }
+    assert!(help(&["/path", "add", "--help"]).contains("--memory"));
 }
 
 #[test]
