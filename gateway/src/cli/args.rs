@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use drivers::Value;
 use drivers::property::Kind;
 
@@ -312,6 +312,30 @@ pub(super) enum Command {
     /// Explain a driver, or the program
     #[command(hide = true)]
     Help { word: Option<String> },
+    /// Write the manual or the completions of shells, as a package needs them
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+/// What is to be written.
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    #[arg(value_enum)]
+    pub(super) what: Generated,
+    /// Folder for the files; it is made if it is not there
+    pub(super) dir: PathBuf,
+    /// Date of the manual's pages, YYYY-MM-DD
+    #[arg(long, value_name = "DATE", default_value = "", hide_default_value = true)]
+    pub(super) date: String,
+}
+
+/// Kinds of files that are made of the tables.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Generated {
+    /// Pages for man(1): NAME.SECTION
+    Man,
+    /// Scripts for bash, zsh and fish
+    Completions,
 }
 
 /// What is to be made.

@@ -74,26 +74,30 @@ pub(super) fn driver_text(driver: &dyn DriverType) -> String {
         let row = property.row();
         text.push_str(&format!("  {:<25} {:<8} {}\n", row.name, kind_name(property.kind), row.help));
     }
-    text.push_str(&examples(driver, &settable));
-    text
-}
-
-/// Command lines that use the most important property, and then one of the others.
-fn examples(driver: &dyn DriverType, settable: &[&Property]) -> String {
-    let (name, magic) = (driver.name(), driver.magic_property());
-    let Some(first) = settable.iter().find(|property| property.name == magic) else { return String::new() };
-    let line = format!("gateway {name} {magic}={}", example_value(first));
-    let mut text = format!("\nExamples:\n  {line}\n  gateway info {name} {magic}={}\n", example_value(first));
-    let other =
-        |property: &&&Property| property.name != magic && !matches!(property.kind, Kind::Int { min: 0, .. });
-    if let Some(property) = settable.iter().find(other) {
-        text.push_str(&format!("  {line} {}={}\n", property.name, example_value(property)));
+    text.push_str("\nExamples:\n");
+    for line in examples(driver) {
+        text.push_str(&format!("  {line}\n"));
     }
     text
 }
 
+/// Command lines that use the most important property, and then one of the others.
+pub(super) fn examples(driver: &dyn DriverType) -> Vec<String> {
+    let (name, magic) = (driver.name(), driver.magic_property());
+    let settable = || driver.properties().iter().filter(|property| property.settable());
+    let Some(first) = settable().find(|property| property.name == magic) else { return Vec::new() };
+    let line = format!("gateway {name} {magic}={}", example_value(first));
+    let mut lines = vec![line.clone(), format!("gateway info {name} {magic}={}", example_value(first))];
+    let other =
+        |property: &&Property| property.name != magic && !matches!(property.kind, Kind::Int { min: 0, .. });
+    if let Some(property) = settable().find(other) {
+        lines.push(format!("{line} {}={}", property.name, example_value(property)));
+    }
+    lines
+}
+
 /// A value that is legal.
-fn example_value(property: &Property) -> String {
+pub(super) fn example_value(property: &Property) -> String {
     match property.kind {
         Kind::Bool => "true".into(),
         Kind::Int { min, max } => {
@@ -115,7 +119,7 @@ fn example_value(property: &Property) -> String {
 }
 
 /// The type in one word.
-fn kind_name(kind: Kind) -> &'static str {
+pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "bool",
         Kind::Int { .. } => "number",

@@ -3,7 +3,9 @@
 //! Everything about properties comes from the drivers' tables; nothing here knows a driver by name.
 
 mod args;
+mod complete;
 mod ctl;
+mod generate;
 mod help;
 mod info;
 mod log;
@@ -14,6 +16,7 @@ mod table;
 mod tls;
 mod words;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -77,7 +80,12 @@ impl Failure {
 /// Does what the command line says.
 pub(crate) fn main() -> ExitCode {
     let started_by = getppid();
-    let mut parts = parts::split(std::env::args_os()).into_iter();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    // Its words may be those of any command line, and mean nothing here.
+    if let Some(text) = complete::answer(&line) {
+        return printed(&text);
+    }
+    let mut parts = parts::split(line).into_iter();
     let first = Arguments::try_parse_from(parts.next().unwrap_or_default());
     let more = parts.map(Another::parse_part).collect::<Result<Vec<_>, _>>();
     let (arguments, more) = match (first, more) {
@@ -135,6 +143,7 @@ fn run(arguments: Arguments, more: &[Another], started_by: Pid) -> Result<u8, Fa
             pki::make(wanted)?
         }
         Some(Command::Ctl(wanted)) => ctl::text(wanted)?,
+        Some(Command::Generate(wanted)) => generate::write(&wanted)?,
         None => return serve(&arguments.words, arguments.serve, more, activation, started_by),
     };
     Ok(print(&text)?)
@@ -174,6 +183,7 @@ fn help_wanted(arguments: &Arguments) -> Result<String, Error> {
         Some(Command::Drivers { .. }) => return Ok(subcommand_help(&["drivers"])),
         Some(Command::Pki(_)) => return Ok(subcommand_help(&["pki"])),
         Some(Command::Ctl(ctl)) => return Ok(subcommand_help(ctl.help_path())),
+        Some(Command::Generate(_)) => return Ok(subcommand_help(&["generate"])),
         Some(Command::Help { .. }) => return help_about(None),
         Some(Command::Info { words, .. }) => words,
         None => &arguments.words,
@@ -224,7 +234,12 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         complain(&format_args!("gateway: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
         return ExitCode::from(USAGE);
     }
-    match print(&text) {
+    printed(&text)
+}
+
+/// Prints the text, and ends with that.
+fn printed(text: &str) -> ExitCode {
+    match print(text) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&Failure::from(error));

@@ -1,9 +1,9 @@
 //! The words behind the options: driver, properties, and `get=PROPERTY`.
 
+use clap::CommandFactory as _;
 use drivers::{DriverType, Error, Settings};
 
-/// Words that begin another kind of command line.
-const SUBCOMMANDS: [&str; 5] = ["drivers", "info", "pki", "ctl", "help"];
+use super::args::Arguments;
 
 /// What the words say.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Words {
 /// # Errors
 /// There is none; options may have come before a subcommand.
 pub(super) fn find(name: &str) -> Result<&'static dyn DriverType, Error> {
-    if SUBCOMMANDS.contains(&name) {
+    if Arguments::command().find_subcommand(name).is_some() {
         return Err(Error::usage(format!("'{name}' is not the first word of the command line"))
             .hint(format!("options follow it: gateway {name} …")));
     }

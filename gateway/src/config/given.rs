@@ -32,8 +32,8 @@ pub(crate) fn export_of_json(given: Map<String, Value>, folder: &Path) -> Result
     for error in &errors {
         mistakes.add(error.span().map_or(0, |span| span.start), error.message());
     }
-    let draft =
-        export::read(Section::new("an export", 0, root.get_ref(), Context { mistakes: &mistakes, folder }));
+    let context = Context { mistakes: &mistakes, folder, seen: None };
+    let draft = export::read(Section::new("an export", 0, root.get_ref(), context));
     let found: Vec<Mistake> = mistakes
         .into_list()
         .into_iter()

@@ -10,6 +10,7 @@
 mod allow;
 mod export;
 mod given;
+mod keys;
 mod listen;
 mod metrics;
 mod properties;
@@ -33,11 +34,15 @@ use crate::net::listen::Listen;
 
 pub(crate) use export::ExportConfig;
 pub(crate) use given::export_of_json;
+pub(crate) use keys::{Key, known_keys};
 pub(crate) use metrics::MetricsPlace;
 use report::Mistakes;
 pub(crate) use report::Report;
 use section::{At, Context, Section, type_name};
 pub(crate) use server::ServerConfig;
+
+/// What messages call the file as a whole.
+const FILE: &str = "the file";
 
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -99,7 +104,7 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> Report {
 fn parse(file: &Path, text: &str, folder: &str, told: Told) -> Result<Config, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mistakes = Mistakes::default();
-    let config = walk(text, told, Context { mistakes: &mistakes, folder });
+    let config = walk(text, told, Context { mistakes: &mistakes, folder, seen: None });
     match mistakes.into_report(file, text) {
         None => Ok(config),
         Some(report) => Err(report),
@@ -113,7 +118,7 @@ fn walk(text: &str, told: Told, context: Context<'_>) -> Config {
         note_syntax(text, &errors, context.mistakes);
         return Config { server: ServerConfig::default(), listen: Vec::new(), exports: Vec::new() };
     }
-    let mut root = Section::new("the file", 0, root.get_ref(), context);
+    let mut root = Section::new(FILE, 0, root.get_ref(), context);
     let server = root
         .table("server")
         .map(|(at, table)| server::read(Section::new("[server]", at, table, context)))
@@ -137,7 +142,7 @@ fn walk(text: &str, told: Told, context: Context<'_>) -> Config {
 /// Every `[[name]]` of the file.
 fn sections<'a>(root: &mut Section<'a>, key: &'static str, name: &'static str) -> Vec<Section<'a>> {
     let context = root.context;
-    let Some(value) = root.value(key) else { return Vec::new() };
+    let Some(value) = root.value(key, name) else { return Vec::new() };
     let at = value.span().start;
     let not_a_section = |at, found: &DeValue<'_>| {
         let text = format!("'{key}' must be sections, not {}", type_name(found));

@@ -2,7 +2,7 @@
 //!
 //! A value that is wrong is noted and left out, and reading goes on: every mistake of a file is found at once.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use drivers::Value;
@@ -10,6 +10,7 @@ use drivers::property::{Kind, nearest};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::keys::Seen;
 use super::report::Mistakes;
 
 /// Something, and the byte where it begins.
@@ -25,16 +26,18 @@ pub(super) struct Context<'a> {
     pub(super) mistakes: &'a Mistakes,
     /// The folder of the file, absolute: relative paths begin there.
     pub(super) folder: &'a str,
+    /// Takes down which keys there are, for the manual.
+    pub(super) seen: Option<&'a Seen>,
 }
 
-/// A table, and which of its keys have been asked for.
+/// A table, and which of its keys have been asked for, with what may be written for each.
 pub(super) struct Section<'a> {
     /// What messages call it.
     name: &'static str,
     /// Where it begins.
     at: usize,
     table: &'a DeTable<'a>,
-    asked: HashSet<&'static str>,
+    asked: BTreeMap<&'static str, String>,
     pub(super) context: Context<'a>,
 }
 
@@ -45,7 +48,7 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
         context: Context<'a>,
     ) -> Section<'a> {
-        Section { name, at, table, asked: HashSet::new(), context }
+        Section { name, at, table, asked: BTreeMap::new(), context }
     }
 
     /// Where the section begins.
@@ -58,10 +61,19 @@ impl<'a> Section<'a> {
         self.table.get_key_value(key).map(|(key, _)| key.span().start)
     }
 
-    /// The value of a key.
-    pub(super) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.asked.insert(key);
+    /// The value of a key, which messages and the manual describe in these words.
+    pub(super) fn value(
+        &mut self,
+        key: &'static str,
+        values: impl Into<String>,
+    ) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.ask(key, values);
         self.table.get(key)
+    }
+
+    /// Notes that there is such a key. The first words for its values are the most exact ones.
+    fn ask(&mut self, key: &'static str, values: impl Into<String>) {
+        self.asked.entry(key).or_insert_with(|| values.into());
     }
 
     /// Notes that the key is missing, if it is not there at all.
@@ -74,7 +86,7 @@ impl<'a> Section<'a> {
 
     /// A truth value.
     pub(super) fn bool(&mut self, key: &'static str) -> Option<At<bool>> {
-        let value = self.value(key)?;
+        let value = self.value(key, "true|false")?;
         match value.get_ref() {
             DeValue::Boolean(truth) => Some(At { at: value.span().start, value: *truth }),
             _ => self.context.wrong_type(key, "true or false", value),
@@ -83,7 +95,7 @@ impl<'a> Section<'a> {
 
     /// Text.
     pub(super) fn text(&mut self, key: &'static str) -> Option<At<String>> {
-        let value = self.value(key)?;
+        let value = self.value(key, "\"TEXT\"")?;
         match value.get_ref() {
             DeValue::String(text) => Some(At { at: value.span().start, value: text.to_string() }),
             _ => self.context.wrong_type(key, "text in quotes", value),
@@ -92,6 +104,7 @@ impl<'a> Section<'a> {
 
     /// One of these words.
     pub(super) fn word(&mut self, key: &'static str, words: &[&str]) -> Option<At<String>> {
+        self.ask(key, words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join("|"));
         let text = self.text(key)?;
         if words.contains(&text.value.as_str()) {
             return Some(text);
@@ -106,6 +119,7 @@ impl<'a> Section<'a> {
 
     /// A path, resolved.
     pub(super) fn path(&mut self, key: &'static str) -> Option<At<PathBuf>> {
+        self.ask(key, "\"PATH\"");
         let text = self.text(key)?;
         let text = At { at: text.at, value: self.context.resolve(&text.value) };
         match self.context.check(key, Kind::Path, &text)? {
@@ -116,7 +130,7 @@ impl<'a> Section<'a> {
 
     /// A whole number of these.
     pub(super) fn number(&mut self, key: &'static str, min: i64, max: i64) -> Option<At<i64>> {
-        let value = self.value(key)?;
+        let value = self.value(key, Kind::Int { min, max }.words())?;
         let DeValue::Integer(_) = value.get_ref() else {
             return self.context.wrong_type(key, "a whole number", value);
         };
@@ -129,7 +143,7 @@ impl<'a> Section<'a> {
 
     /// A number of bytes: a whole number, or text with K, M, G or T at its end.
     pub(super) fn size(&mut self, key: &'static str, min: u64, max: u64) -> Option<At<u64>> {
-        let value = self.value(key)?;
+        let value = self.value(key, "\"SIZE\" or BYTES")?;
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             number @ DeValue::Integer(_) => number_text(number)?,
@@ -144,7 +158,7 @@ impl<'a> Section<'a> {
 
     /// A list that is not empty.
     pub(super) fn list(&mut self, key: &'static str) -> Option<At<&'a DeArray<'a>>> {
-        let value = self.value(key)?;
+        let value = self.value(key, "[VALUE, ...]")?;
         match value.get_ref() {
             DeValue::Array(list) if list.is_empty() => {
                 let text = format!("key '{key}' has an empty list, which nobody matches");
@@ -162,7 +176,7 @@ impl<'a> Section<'a> {
 
     /// A table inside this one, and where it begins.
     pub(super) fn table(&mut self, key: &'static str) -> Option<(usize, &'a DeTable<'a>)> {
-        let value = self.value(key)?;
+        let value = self.value(key, "{ KEY = VALUE, ... }")?;
         match value.get_ref() {
             DeValue::Table(table) => Some((value.span().start, table)),
             _ => self.context.wrong_type(key, "a table", value),
@@ -171,15 +185,17 @@ impl<'a> Section<'a> {
 
     /// Notes every key that nobody asked for.
     pub(super) fn finish(self) {
-        for key in self.table.keys().filter(|key| !self.asked.contains(&**key.get_ref())) {
+        for key in self.table.keys().filter(|key| !self.asked.contains_key(&**key.get_ref())) {
             let text = format!("unknown key '{}' in {}", key.get_ref(), self.name);
-            let mut known: Vec<&str> = self.asked.iter().copied().collect();
-            known.sort_unstable();
+            let known: Vec<&str> = self.asked.keys().copied().collect();
             let hint = match nearest(key.get_ref(), known.iter().copied()) {
                 Some(known) => format!("did you mean '{known}'?"),
                 None => format!("its keys are {}", known.join(", ")),
             };
             self.context.mistakes.add_with_hint(key.span().start, text, hint);
+        }
+        if let Some(seen) = self.context.seen {
+            seen.add(self.name, self.asked);
         }
     }
 }
