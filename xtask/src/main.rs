@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use xtask::{bed, bench, boot, check, fuzz, guest, test, tidy};
+use xtask::{bed, bench, boot, check, dist, fuzz, guest, test, tidy};
 
 /// Tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Task {
     Boot(boot::Args),
     /// Runs scenarios in a guest under software emulation, with disks behind an IOMMU.
     Guest(guest::Args),
+    /// Packs the gateway: a .deb, and an archive of the same tree.
+    Dist(dist::Args),
     /// Measures speed and CPU per request against other servers.
     Bench(bench::Args),
 }
@@ -53,6 +55,7 @@ fn run(task: Task) -> Result<()> {
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Boot(args) => boot::run(args),
         Task::Guest(args) => guest::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Bench(_) if cfg!(debug_assertions) => run_optimised(),
         Task::Bench(args) => bench::run(args),
     }

@@ -31,6 +31,18 @@ pub(crate) const PACKAGES: &[&str] = &[
     "zstd",
     // `vdpa` makes vDPA devices.
     "iproute2",
+    // Judges of what `cargo xtask dist` makes: the package, its manual, its units.
+    "dpkg",
+    "lintian",
+    "mandoc",
+    "systemd",
+    // Shells that ask the gateway for candidates.
+    "bash",
+    "bash-completion",
+    "fish",
+    "zsh",
+    // An example makes a filter of system calls with it.
+    "jq",
 ];
 
 /// Programs that get a wrapper in `bin`.
@@ -66,9 +78,17 @@ pub(crate) const TOOLS: &[&str] = &[
     "busybox",
     "cpio",
     "depmod",
+    "dpkg-deb",
+    "bash",
+    "fish",
+    "jq",
     "ldd",
+    "lintian",
+    "mandoc",
     "modprobe",
+    "systemd-analyze",
     "xz",
+    "zsh",
     "zstd",
 ];
 
