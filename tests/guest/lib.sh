@@ -186,6 +186,7 @@ pci_address() {
     virtio-bypass) echo 0000:00:15.0 ;;
     nvme-damaged) echo 0000:00:16.0 ;;
     nvme-holes) echo 0000:00:17.0 ;;
+    debian) echo 0000:00:18.0 ;;
     *) fail "no device $1" ;;
     esac
 }

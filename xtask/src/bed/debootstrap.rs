@@ -34,15 +34,23 @@ pub(crate) fn ensure(bed: &Path) -> Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|text| text == recipe) && tree.is_dir() {
         return Ok(tree);
     }
-    check_host()?;
     let new = bed.join("tree.new");
     remove(&stamp, &tree)?;
     remove(&stamp, &new)?;
-    bootstrap(bed, &new)?;
-    install(bed, &new)?;
+    make(bed, &new, PACKAGES, "the test bed is a Debian tree")?;
     fs::rename(&new, &tree).with_context(|| format!("cannot make {}", tree.display()))?;
     fs::write(&stamp, recipe).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(tree)
+}
+
+/// Makes a tree with these packages in a folder that is not there yet. `reason` is part of messages.
+///
+/// # Errors
+/// As [`ensure`].
+pub(super) fn make(bed: &Path, tree: &Path, packages: &[&str], reason: &str) -> Result<()> {
+    check_host(reason)?;
+    bootstrap(bed, tree)?;
+    install(bed, tree, packages)
 }
 
 /// Removes a tree, the stamp first, so that half a tree never counts as a whole one.
@@ -59,8 +67,7 @@ fn remove(stamp: &Path, tree: &Path) -> Result<()> {
 }
 
 /// Sees to it that the host can make a tree.
-fn check_host() -> Result<()> {
-    const REASON: &str = "the test bed is a Debian tree";
+fn check_host(reason: &str) -> Result<()> {
     let missing: Vec<&str> = [
         (sh::in_path("debootstrap"), "debootstrap"),
         (Path::new(KEYRING).exists(), "debian-archive-keyring"),
@@ -69,9 +76,9 @@ fn check_host() -> Result<()> {
     .into_iter()
     .filter_map(|(present, package)| (!present).then_some(package))
     .collect();
-    host::install(&missing, REASON)?;
+    host::install(&missing, reason)?;
     if !nix::unistd::geteuid().is_root() {
-        bail!("{REASON}, and debootstrap works for root only: run `sudo -E cargo xtask setup` once");
+        bail!("{reason}, and debootstrap works for root only: run `sudo -E cargo xtask setup` once");
     }
     Ok(())
 }
@@ -98,7 +105,7 @@ fn bootstrap(bed: &Path, tree: &Path) -> Result<()> {
 }
 
 /// The bed's packages, installed by the tree's apt with the host's network settings.
-fn install(bed: &Path, tree: &Path) -> Result<()> {
+fn install(bed: &Path, tree: &Path, packages: &[&str]) -> Result<()> {
     let settings = tree.join("etc/apt/apt.conf.d/90host");
     fs::write(&settings, network_settings()?)
         .with_context(|| format!("cannot write {}", settings.display()))?;
@@ -115,7 +122,7 @@ fn install(bed: &Path, tree: &Path) -> Result<()> {
     sh::logged("package lists", &log.join("apt-update.log"), &mut inside(tree, "apt-get -q update"))?;
     let line = format!(
         "apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io install {}",
-        PACKAGES.join(" ")
+        packages.join(" ")
     );
     sh::logged("packages", &log.join("apt-install.log"), &mut inside(tree, &line))
 }

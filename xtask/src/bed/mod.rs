@@ -9,6 +9,7 @@
 //! | `kernel/` | a kernel package of Debian, unpacked |
 //! | `guest/` | the guest of [`crate::guest`]: its kernel, and the part of its file system that stays the same |
 //! | `images/bootable.img` | a disk image that boots, see [`crate::image`] |
+//! | `images/debian.img` | a file system with a fresh Debian 13, on which a guest installs the gateway's package |
 //! | `log/` | what the programs said while the bed was made |
 //!
 //! # How a tool is found
@@ -28,6 +29,7 @@
 //! about 8 ms. The folder of the repository must therefore not lie under `/usr` or `/etc`.
 
 mod debootstrap;
+mod fresh;
 pub(crate) mod host;
 mod kernel;
 mod packages;
@@ -40,6 +42,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
+pub(crate) use fresh::DEBIAN;
 pub use kernel::Kernel;
 pub(crate) use packages::FOLDERS;
 
@@ -149,6 +152,7 @@ impl Bed {
         };
         let kernel = kernel::ensure(&self.root, &base)?;
         image::ensure(self, &kernel)?;
+        fresh::ensure(self)?;
         eprintln!("setup: the test bed is {}", self.root.display());
         Ok(())
     }

@@ -45,6 +45,10 @@ pub(crate) const PACKAGES: &[&str] = &[
     "jq",
 ];
 
+/// What a fresh Debian system has on which the `.deb` is installed, beside its smallest set.
+pub(crate) const FRESH: &[&str] =
+    &["bash-completion", "bsdutils", "libnbd-bin", "man-db", "systemd", "util-linux"];
+
 /// Programs that get a wrapper in `bin`.
 pub(crate) const TOOLS: &[&str] = &[
     "nbdinfo",

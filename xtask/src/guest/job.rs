@@ -6,7 +6,7 @@
 //! | `/guest/NAME.sh` | scenarios, and what they share |
 //! | `/guest/waves` | a line for each wave of scenarios, with words `NAME:SECONDS` |
 //! | `/usr/bin/gateway` | starts the program under test; others of this machine likewise |
-//! | `/host/` | these programs themselves, with the libraries of this machine |
+//! | `/host/` | these programs themselves, with the libraries of this machine; the package of the gateway |
 //!
 //! Such a program was linked against the libraries of this machine, which may be older or newer than those of the
 //! guest's other programs. It therefore brings its own along and is started by its own loader.
@@ -45,9 +45,11 @@ impl Job<'_> {
     /// A program cannot be built, a file is missing, or the file system says no.
     pub(super) fn write(&self, base: &Base, archive: &Path) -> Result<()> {
         let measures = self.waves.iter().flatten().any(|scenario| scenario.measures);
-        let mut all = vec![programs::gateway(measures)?];
-        let on_demand: BTreeSet<&String> =
-            self.waves.iter().flatten().flat_map(|scenario| &scenario.programs).collect();
+        let gateway = programs::gateway(measures)?;
+        let mut all = vec![gateway.clone()];
+        let mut on_demand: BTreeSet<&str> =
+            self.waves.iter().flatten().flat_map(|scenario| &scenario.programs).map(String::as_str).collect();
+        let packs = on_demand.remove(programs::PACKAGE);
         for name in on_demand {
             all.push(programs::on_demand(name)?);
         }
@@ -61,6 +63,12 @@ impl Job<'_> {
         let stripped = archive.with_extension("stripped");
         for program in &all {
             write_program(&mut out, program, &stripped)?;
+        }
+        if packs {
+            let deb = programs::package(&gateway, &archive.with_extension("dist"))?;
+            let contents = fs::read(&deb).with_context(|| format!("cannot read {}", deb.display()))?;
+            out.file(&format!("host/{}", programs::PACKAGE), &contents)
+                .context("cannot write the archive")?;
         }
         for library in LIBRARIES {
             let path = self.sources.join(library).with_extension("sh");

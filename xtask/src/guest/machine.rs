@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::base::Base;
 use super::report::Report;
-use crate::bed::Bed;
+use crate::bed::{Bed, DEBIAN};
 use crate::{boot, sh};
 
 /// A PCI device of the machine, with an IOMMU group of its own unless it says otherwise.
@@ -94,6 +94,11 @@ pub(super) const DEVICES: &[Device] = &[
     },
 ];
 
+/// A disk with a fresh Debian system, besides [`DEVICES`]. What a scenario writes to it is thrown away.
+pub(super) const SYSTEM: &str = "debian";
+/// Its place in the machine, which `lib.sh` knows.
+const SYSTEM_DEVICE: &str =
+    "virtio-blk-pci,serial=debian,drive=debian,addr=0x18,disable-legacy=on,iommu_platform=on";
 /// Length of each image. They are sparse.
 const IMAGE_BYTES: u64 = 64 << 20;
 /// Memory of the machine. All files of the guest lie in it.
@@ -331,6 +336,9 @@ fn emulator(bed: &Bed, base: &Base, files: &Files<'_>, accelerator: &str) -> Res
         }
         command.args(device.arguments.iter().flat_map(|argument| ["-device", argument]));
     }
+    let system = bed.image(DEBIAN)?;
+    let system = format!("if=none,id={SYSTEM},format=raw,snapshot=on,file={}", system.display());
+    command.args(["-drive", &system, "-device", SYSTEM_DEVICE]);
     Ok(command)
 }
 
@@ -354,6 +362,7 @@ pub(super) fn remove_large(files: &Files<'_>) {
         // What is not there needs no removing.
         let _ = fs::remove_file(path);
     }
+    let _ = fs::remove_dir_all(files.archive().with_extension("dist"));
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The programs of this repository that run in the guest, built if need be.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::{repo, sh};
+use crate::{dist, repo, sh};
 
 /// Programs of the crate `tests` that scenarios ask for, besides the gateway that all of them have.
 pub(super) const ON_DEMAND: &[&str] = &["device-conformance"];
+/// The gateway as a Debian package, which scenarios that ask for it find in `/host`.
+pub(super) const PACKAGE: &str = "gateway.deb";
 /// The feature that they need. It has a target folder of its own, as in `tests/src/binary.rs`: what it brings would
 /// otherwise come into the gateway.
 const FEATURE: &str = "back-end";
@@ -50,4 +52,12 @@ pub(super) fn on_demand(name: &str) -> Result<PathBuf> {
     cargo.arg("--target-dir").arg(&target);
     sh::run(&mut cargo)?;
     Ok(target.join(folder).join(name))
+}
+
+/// The gateway as a Debian package.
+///
+/// # Errors
+/// It cannot be built or packed.
+pub(super) fn package(gateway: &Path, out: &Path) -> Result<PathBuf> {
+    Ok(dist::make(gateway, out)?.deb)
 }

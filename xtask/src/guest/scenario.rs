@@ -11,10 +11,10 @@
 //!
 //! `devices` are names of [`DEVICES`] that no other scenario may use at the same time, or `none`; `limit` is the time
 //! in seconds after which it has failed; `beside` says whether others may run at the same time. `programs` may be left
-//! out: those of [`programs::ON_DEMAND`] that it needs. `holes: DISK FIRST+LENGTH…` says what of a disk is no more than
-//! holes in its image at the end, in MiB; no other scenario has the disk then. A line `measures: yes` says that it
-//! measures: it runs only when it is asked for by name, with the gateway as it is shipped. A line
-//! `emulator: one-thread` is for what has devices mapped, unmapped and reset: see [`machine::ONE_THREAD`].
+//! out: those of [`programs::ON_DEMAND`] that it needs, and [`programs::PACKAGE`]. `holes: DISK FIRST+LENGTH…` says
+//! what of a disk is no more than holes in its image at the end, in MiB; no other scenario has the disk then. A line
+//! `measures: yes` says that it measures: it runs only when it is asked for by name, with the gateway as it is shipped.
+//! A line `emulator: one-thread` is for what has devices mapped, unmapped and reset: see [`machine::ONE_THREAD`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,8 +27,9 @@ use super::{machine, programs};
 
 /// What only one scenario can use at a time: the machine's disks, and kernel interfaces.
 ///
-/// `nbd` are the kernel's own clients, `vdpa` the management of vDPA devices.
-const INTERFACES: &[&str] = &["nbd", "vdpa"];
+/// `nbd` are the kernel's own clients, `vdpa` the management of vDPA devices; the disk with a Debian system is one
+/// more.
+const INTERFACES: &[&str] = &["nbd", "vdpa", machine::SYSTEM];
 /// The files that are no scenarios: what they share.
 pub(super) const LIBRARIES: &[&str] = &["lib", "measuring", "serving"];
 /// Scenarios at the same time. The machine has two processors, and scenarios often wait.
@@ -135,7 +136,8 @@ fn devices(line: &str) -> Result<Vec<String>> {
 
 /// The programs in a line of names.
 fn programs(line: &str) -> Result<Vec<String>> {
-    known_words("program", line, programs::ON_DEMAND)
+    let known: Vec<&str> = programs::ON_DEMAND.iter().copied().chain([programs::PACKAGE]).collect();
+    known_words("program", line, &known)
 }
 
 /// The words of a line, all of which must be known.
