@@ -1,16 +1,22 @@
 //! `gateway ctl PATH COMMAND`: shows and changes what a server serves, by its control socket.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use drivers::Error;
 use serde_json::{Map, Value, json};
 
 use super::args::{Offered, memory_bytes};
+use super::stat;
 use super::table::{Side, Table, duration, size};
 use super::words::Words;
 use crate::control::client::Client;
 use crate::values;
+
+/// The command behind `stat`.
+const STATISTICS: &str = "statistics";
 
 /// Which server, and what is wanted of it. Both may be missing where help is wanted.
 #[derive(Debug, Args)]
@@ -49,6 +55,15 @@ enum Wanted {
     Exports,
     /// Who has an export open
     Clients,
+    /// What exports have done in all, or do in each of so many seconds, as iostat(1) shows it
+    Stat {
+        /// Seconds between rows, for ever or COUNT times
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        interval: Option<u32>,
+        /// How many times
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        count: Option<u32>,
+    },
     /// Serve one more disk; stays over reloads, unless the file has an export of its name
     #[command(override_usage = "gateway ctl PATH add -e NAME [OPTIONS] DRIVER [PROPERTY=VALUE]...")]
     Add(Add),
@@ -100,6 +115,9 @@ pub(super) fn text(Ctl { path, json, wanted }: Ctl) -> Result<String, Error> {
     };
     let (command, arguments) = request(&wanted)?;
     let mut client = Client::connect(&path)?;
+    if let Wanted::Stat { interval: Some(interval), count } = wanted {
+        return watch(&mut client, interval, count, json);
+    }
     let answer = client.call(command, arguments)?;
     if let Wanted::Stop = wanted {
         client.wait_for_end();
@@ -111,8 +129,29 @@ pub(super) fn text(Ctl { path, json, wanted }: Ctl) -> Result<String, Error> {
         Wanted::Status => status(&answer),
         Wanted::Exports => exports(&answer),
         Wanted::Clients => clients(&answer),
+        Wanted::Stat { .. } => stat::totals(&answer),
         wanted => outcome(wanted, &answer),
     })
+}
+
+/// Prints what exports do in each interval, until it was done so often or nobody reads it. Returns the last of it.
+fn watch(client: &mut Client, interval: u32, count: Option<u32>, json: bool) -> Result<String, Error> {
+    let mut left = count;
+    let mut before = client.call(STATISTICS, Map::new())?;
+    loop {
+        thread::sleep(Duration::from_secs(interval.into()));
+        let now = client.call(STATISTICS, Map::new())?;
+        // One object on each line: there are many.
+        let text = if json { format!("{now}\n") } else { stat::rates(&before, &now) };
+        left = left.map(|left| left - 1);
+        if left == Some(0) {
+            return Ok(text);
+        }
+        if !super::print_on(&text)? {
+            return Ok(String::new());
+        }
+        before = now;
+    }
 }
 
 /// The command and its arguments.
@@ -121,6 +160,7 @@ fn request(wanted: &Wanted) -> Result<(&'static str, Map<String, Value>), Error>
         Wanted::Status => ("status", json!({})),
         Wanted::Exports => ("exports", json!({})),
         Wanted::Clients => ("clients", json!({})),
+        Wanted::Stat { .. } => (STATISTICS, json!({})),
         Wanted::Add(add) => ("add", json!({ "export": export(add)? })),
         Wanted::Remove { name } => ("remove", json!({ "name": name })),
         Wanted::Drain { name } => ("drain", json!({ "name": name })),
@@ -188,7 +228,7 @@ fn outcome(wanted: &Wanted, answer: &Value) -> String {
             answer["added"], answer["removed"], answer["changed"]
         ),
         Wanted::Stop => "the server has ended\n".into(),
-        Wanted::Status | Wanted::Exports | Wanted::Clients => String::new(),
+        Wanted::Status | Wanted::Exports | Wanted::Clients | Wanted::Stat { .. } => String::new(),
     }
 }
 

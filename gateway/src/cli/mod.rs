@@ -12,6 +12,7 @@ mod log;
 mod parts;
 mod places;
 mod plan;
+mod stat;
 mod table;
 mod tls;
 mod words;
@@ -213,12 +214,16 @@ fn help_about(word: Option<&str>) -> Result<String, Error> {
 
 /// Prints what was asked for. A reader that has seen enough is no error.
 fn print(text: &str) -> Result<u8, Error> {
+    print_on(text).map(|_| 0)
+}
+
+/// The same, of what goes on. Returns whether somebody reads it.
+fn print_on(text: &str) -> Result<bool, Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::system("print to standard output", &cause))
-        }
-        _ => Ok(0),
+        Ok(()) => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(cause) => Err(Error::system("print to standard output", &cause)),
     }
 }
 

@@ -15,4 +15,4 @@ pub(crate) use effort::Effort;
 pub(crate) use moment::Moment;
 pub(crate) use page::{CONTENT_TYPE, Page};
 pub(crate) use process::starts as process_starts;
-pub(crate) use traffic::{Answered, Kind, Open, Traffic};
+pub(crate) use traffic::{Answered, Kind, Open, RequestSum, Traffic, TrafficSum};

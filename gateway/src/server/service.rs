@@ -17,7 +17,7 @@ use super::phase::Phase;
 use super::{ExportPlan, Plan, events, opening, retire};
 use crate::disk::DiskShared;
 use crate::exports::{Catalogue, Export};
-use crate::metrics::Effort;
+use crate::metrics::{Effort, TrafficSum};
 use crate::tls;
 use crate::worker::mailbox::Message;
 
@@ -265,6 +265,11 @@ impl Served {
     /// Clients that have it open.
     pub(crate) fn clients(&self) -> usize {
         self.export.disk.sessions()
+    }
+
+    /// What clients have asked for, and what they got.
+    pub(crate) fn traffic(&self) -> TrafficSum {
+        TrafficSum::of(self.export.disk.traffic())
     }
 
     fn has_name_of(&self, plan: &ExportPlan) -> bool {

@@ -29,6 +29,46 @@ fn tables_are_for_people_and_json_is_for_programs() {
 }
 
 #[test]
+fn statistics_are_totals_or_what_happens_in_each_second() {
+    let controlled = Controlled::start(&["-e", "disk", "memory", "1M"]);
+    let mut client = Raw::open(controlled.socket(), "disk");
+    for block in 0..10 {
+        assert_eq!(client.write(0, block * 4096, &[1; 4096]), 0);
+        assert_eq!(client.read(block * 4096, 4096), Ok(vec![1; 4096]));
+    }
+    let rows = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let totals = rows(&controlled.ctl("stat").success());
+    assert_eq!(totals[0][..4], ["EXPORT", "OPERATION", "REQUESTS", "BYTES"]);
+    assert_eq!(totals[1][..7], ["disk", "read", "10", "40K", "0", "0", "0"]);
+    assert_eq!(totals[2][..7], ["disk", "write", "10", "40K", "0", "0", "0"]);
+    let lines = controlled.ctl("--json stat 1 2").success();
+    let answers: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 2);
+    assert!(answers[0]["time"].as_f64() < answers[1]["time"].as_f64());
+    let load = std::thread::spawn(move || {
+        let start = std::time::Instant::now();
+        while start.elapsed().as_secs() < 4 {
+            client.read(0, 4096).unwrap();
+        }
+    });
+    let rates = rows(&controlled.ctl("stat 1 2").success());
+    let [heading, row, again, other] = &rates[..] else { panic!("{rates:?}") };
+    assert_eq!(heading[..3], ["EXPORT", "CLIENTS", "R/S"]);
+    assert_eq!(again, heading);
+    for row in [row, other] {
+        assert_eq!(row[..2], ["disk", "1"]);
+        assert!(row[2].parse::<u64>().unwrap() > 0 && row[4].ends_with("us"), "{row:?}");
+        assert_eq!(row[5..8], ["0", "0", "-"]);
+    }
+    load.join().unwrap();
+    assert_eq!(controlled.ctl("stat 0").status.code(), Some(2));
+    controlled.gateway.stop();
+}
+
+#[test]
 fn commands_say_what_they_have_done() {
     let mut controlled = Controlled::start(&["-e", "disk", "memory", "1M"]);
     for (line, said) in [

@@ -12,6 +12,7 @@ mod exports;
 mod life;
 mod log_level;
 mod server;
+mod statistics;
 mod status;
 
 use std::sync::Arc;
@@ -31,10 +32,11 @@ use crate::worker::mailbox::{Mailbox, Message};
 pub(super) const STOP: &str = "stop";
 
 /// All commands, as messages list them.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "status",
     "exports",
     "clients",
+    "statistics",
     "add",
     "remove",
     "drain",
@@ -59,6 +61,7 @@ pub(super) async fn run(hub: &Hub, command: &str, given: Map<String, Value>) -> 
         "status" => status::run(hub, given),
         "exports" => exports::run(hub, given),
         "clients" => clients::run(hub, given).await,
+        "statistics" => statistics::run(hub, given),
         "add" => add::run(hub, given).await,
         "remove" => life::remove(hub, given).await,
         "drain" => life::drain(hub, given).await,
