@@ -3,6 +3,7 @@
 //! It runs as a task of its own, because clients may be slow; the task and its memory are gone when the session
 //! begins.
 
+use std::cell::Cell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -52,8 +53,9 @@ pub(crate) fn spawn(
 ) {
     let entered = handshakes.enter();
     tokio_uring::spawn(async move {
-        let opened = run(socket, &exports, &entered).await;
-        mailbox.handshake_over();
+        let place = Place { mailbox: &mailbox, entered: &entered, is_left: Cell::new(false) };
+        let opened = run(socket, &exports, &place).await;
+        place.leave();
         match opened {
             Ok(Opened { export, message }) => {
                 export.is_free().await;
@@ -82,6 +84,24 @@ fn host(export: &Export, own: &Arc<Mailbox>) -> Option<Arc<Mailbox>> {
     owners.iter().min_by_key(|owner| owner.connections()).cloned()
 }
 
+/// The place of a handshake among those under way.
+struct Place<'a> {
+    mailbox: &'a Mailbox,
+    entered: &'a Entered,
+    is_left: Cell<bool>,
+}
+
+impl Place<'_> {
+    /// The handshake is over, or all but the last answer of it: from now on it is a client, and nobody ends it to make
+    /// room.
+    fn leave(&self) {
+        if !self.is_left.replace(true) {
+            self.entered.is_through();
+            self.mailbox.handshake_over();
+        }
+    }
+}
+
 /// There will be a session.
 struct Opened {
     export: Arc<Export>,
@@ -91,11 +111,12 @@ struct Opened {
 /// There will be no session.
 struct Unopened;
 
-async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<Opened, Unopened> {
+async fn run(socket: OwnedFd, exports: &Catalogue, place: &Place<'_>) -> Result<Opened, Unopened> {
+    let entered = place.entered;
     // The runtime's stream only reads and writes; which family the socket is of does not matter to it.
     let stream = UnixStream::from_std(socket.into());
     let end = tokio::select! {
-        end = tokio::time::timeout(entered.timeout(), haggle(&stream, exports)) => match end {
+        end = tokio::time::timeout(entered.timeout(), haggle(&stream, exports, place)) => match end {
             Ok(Ok(end)) => end,
             Ok(Err(cause)) => End::Failed(cause),
             Err(_) => End::TimedOut,
@@ -144,7 +165,7 @@ async fn run(socket: OwnedFd, exports: &Catalogue, entered: &Entered) -> Result<
 }
 
 /// Talks until an export is open, or the client changed its mind or was sent away.
-async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
+async fn haggle(stream: &UnixStream, exports: &Catalogue, place: &Place<'_>) -> io::Result<End> {
     let tls = exports.tls();
     let mut view = View::new(exports, peer::client(&sys::descriptor_of(stream)));
     let mut handshake = Handshake::new(Policy { tls: tls.mode(), ..Policy::default() });
@@ -156,6 +177,10 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue) -> io::Result<End> {
     // It has said nothing since it has seen who we are.
     let mut may_distrust = false;
     loop {
+        if let State::Transmission(_) = state {
+            // Before it knows.
+            place.leave();
+        }
         if !out.is_empty() {
             out = channel.send(out).await?;
             out.clear();

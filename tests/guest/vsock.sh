@@ -5,8 +5,8 @@
 # beside: yes
 . /guest/lib.sh
 
-# copy ARGUMENT…: nbdcopy over vsock. Now and then (once in 200 times on Linux 6.12) the end of the server's stream is an
-# error to the client, behind everything else: that of a socket that was never connected.
+# copy ARGUMENT…: nbdcopy over vsock. Now and then (once in 200 times on Linux 6.12) the end of the server's stream is
+# an error to the client, behind everything else: that of a socket that was never connected.
 copy() {
     nbdcopy "$@" 2>copy.err && return
     cat copy.err >&2

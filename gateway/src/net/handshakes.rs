@@ -29,6 +29,8 @@ struct State {
     next: Cell<u64>,
     /// Those that nobody has ended, oldest first.
     waiting: RefCell<BTreeMap<u64, Rc<Token>>>,
+    /// Those that only have to take their last answer.
+    through: RefCell<BTreeMap<u64, Rc<Token>>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +55,7 @@ impl Handshakes {
             count: Cell::new(0),
             next: Cell::new(0),
             waiting: RefCell::default(),
+            through: RefCell::default(),
         }))
     }
 
@@ -67,8 +70,8 @@ impl Handshakes {
 
     /// Ends those under way.
     pub(crate) fn give_up(&self) {
-        for token in std::mem::take(&mut *self.0.waiting.borrow_mut()).values() {
-            token.end(Ended::GivenUp);
+        for some in [&self.0.waiting, &self.0.through] {
+            std::mem::take(&mut *some.borrow_mut()).values().for_each(|token| token.end(Ended::GivenUp));
         }
     }
 
@@ -116,6 +119,14 @@ impl Entered {
         self.all.timeout()
     }
 
+    /// It has only to take its last answer: it makes room for nobody any more.
+    pub(crate) fn is_through(&self) {
+        let State { waiting, through, .. } = &*self.all.0;
+        if waiting.borrow_mut().remove(&self.number).is_some() {
+            through.borrow_mut().insert(self.number, self.token.clone());
+        }
+    }
+
     /// Waits until it must end.
     pub(crate) async fn ended(&self) -> Ended {
         loop {
@@ -130,6 +141,7 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         self.all.0.waiting.borrow_mut().remove(&self.number);
+        self.all.0.through.borrow_mut().remove(&self.number);
         self.all.0.count.set(self.all.0.count.get() - 1);
     }
 }
@@ -166,6 +178,18 @@ mod tests {
         let only = all.enter();
         all.make_room();
         assert_eq!(why(&only), None, "it may be a client that means it");
+    }
+
+    #[test]
+    fn whoever_is_through_makes_room_for_nobody_and_is_given_up_all_the_same() {
+        let all = Handshakes::new(1, Duration::from_secs(1));
+        let through = all.enter();
+        through.is_through();
+        let next = all.enter();
+        all.end_oldest();
+        assert_eq!((why(&through), why(&next)), (None, Some(Ended::CrowdedOut)));
+        all.give_up();
+        assert_eq!(why(&through), Some(Ended::GivenUp));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::tls;
 pub(crate) type Outcome = Result<Changes, Vec<String>>;
 
 /// Reads the file again and puts its exports and places into service. A file that is wrong changes nothing, nor does
-/// one that names a device that cannot be opened or a place where nobody can listen. The log tells what came of it, too.
+/// one that names a device that cannot be opened or a place where nobody can listen. The log tells what came of it,
+/// too.
 ///
 /// # Errors
 /// What is wrong.
