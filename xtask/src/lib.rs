@@ -11,6 +11,7 @@
 //! | `guest` | runs scenarios in a guest with devices and a kernel of its own ([`guest`]) |
 //! | `dist` | packs the gateway as others install it ([`dist`]) |
 //! | `bench` | speed and CPU per request against other servers ([`bench`](mod@bench)) |
+//! | `flamegraph` | where the gateway spends its time, as a picture ([`bench::flamegraph`]) |
 //!
 //! # What it is not
 //!
@@ -33,8 +34,8 @@
 //!
 //! # Builds
 //!
-//! Tasks, checks and tests share the `dev` profile. `bench` alone needs optimised code: the command line starts
-//! it again as a release build.
+//! Tasks, checks and tests share the `dev` profile. `bench` and `flamegraph` alone need optimised code: the
+//! command line starts them again as release builds.
 
 pub mod bed;
 pub mod bench;

@@ -34,6 +34,8 @@ enum Task {
     Dist(dist::Args),
     /// Measures speed and CPU per request against other servers.
     Bench(bench::Args),
+    /// Draws where the gateway spends its time under the load of a scenario of the bench.
+    Flamegraph(bench::flamegraph::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,8 +58,9 @@ fn run(task: Task) -> Result<()> {
         Task::Boot(args) => boot::run(args),
         Task::Guest(args) => guest::run(&args),
         Task::Dist(args) => dist::run(&args),
-        Task::Bench(_) if cfg!(debug_assertions) => run_optimised(),
+        Task::Bench(_) | Task::Flamegraph(_) if cfg!(debug_assertions) => run_optimised(),
         Task::Bench(args) => bench::run(args),
+        Task::Flamegraph(args) => bench::flamegraph::run(&args),
     }
 }
 

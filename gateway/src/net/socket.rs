@@ -1,8 +1,12 @@
 //! Plain calls on connected sockets that return at once, whatever the mode of the descriptor.
+//!
+//! Two of them go past glibc: its recv(3) and send(3) keep something else in the frame pointer, and stacks in profiles
+//! would end there.
 #![expect(unsafe_code, reason = "memory that may change at any time is no slice for the standard library")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
 
 use vm_memory::VolatileSlice;
 
@@ -11,17 +15,21 @@ use super::gather::Gather;
 /// Receives into memory that may change at any time. 0 is the end of the stream.
 pub(crate) fn receive(fd: BorrowedFd<'_>, into: &VolatileSlice<'_>) -> io::Result<usize> {
     let guard = into.ptr_guard_mut();
+    let (fd, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT);
+    let (address, len) = (null_mut::<libc::sockaddr>(), null_mut::<libc::socklen_t>());
     // SAFETY: the slice describes mapped, writable memory that outlives the call; only the kernel touches it, so
-    // concurrent changes by a device cannot break a Rust reference.
-    let got = unsafe { libc::recv(fd.as_raw_fd(), guard.as_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    // concurrent changes by a device cannot break a Rust reference. The address of the sender is not asked for.
+    let got =
+        unsafe { libc::syscall(libc::SYS_recvfrom, fd, guard.as_ptr(), into.len(), flags, address, len) };
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
 /// Sends private memory, or the first part of it.
 pub(crate) fn send(fd: BorrowedFd<'_>, from: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the pointer and length describe `from`, which the kernel only reads.
-    let sent = unsafe { libc::send(fd.as_raw_fd(), from.as_ptr().cast(), from.len(), flags) };
+    let (fd, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    let (address, len) = (null_mut::<libc::sockaddr>(), 0_usize);
+    // SAFETY: the pointer and length describe `from`, which the kernel only reads. The receiver is the connected one.
+    let sent = unsafe { libc::syscall(libc::SYS_sendto, fd, from.as_ptr(), from.len(), flags, address, len) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

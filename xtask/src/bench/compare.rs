@@ -175,7 +175,7 @@ fn plan(args: &CompareArgs, sockets: &Path, scenarios: &[&Scenario]) -> anyhow::
 }
 
 /// Makes the images that `scenarios` need, and checks that everything fits into memory.
-fn prepare(plan: &Plan, scenarios: &[&Scenario]) -> anyhow::Result<()> {
+pub(super) fn prepare(plan: &Plan, scenarios: &[&Scenario]) -> anyhow::Result<()> {
     let any = |test: fn(&Scenario) -> bool| scenarios.iter().any(|scenario| test(scenario));
     if any(|scenario| scenario.media == Media::Memory) {
         // The gateway's RAM disk and that of one peer at the same time.
@@ -194,7 +194,7 @@ fn prepare(plan: &Plan, scenarios: &[&Scenario]) -> anyhow::Result<()> {
 }
 
 /// The programs that take part.
-fn programs(servers: &[Kind], scenarios: &[&Scenario]) -> Vec<&'static str> {
+pub(super) fn programs(servers: &[Kind], scenarios: &[&Scenario]) -> Vec<&'static str> {
     let is_measured =
         |kind: &Kind| !kind.is_part() || scenarios.iter().any(|scenario| scenario.servers.contains(kind));
     let measured = servers.iter().filter(|kind| is_measured(kind));

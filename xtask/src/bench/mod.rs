@@ -10,6 +10,7 @@ mod backend;
 mod compare;
 mod cpu;
 mod fio;
+pub mod flamegraph;
 mod goal;
 mod image;
 mod interrupt;

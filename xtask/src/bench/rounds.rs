@@ -114,20 +114,33 @@ fn start(plan: &Plan, scenario: &Scenario, kind: Kind, disk: &Disk) -> Entry {
     if scenario.backend().is_some() || kind.is_part() {
         return Entry { row, place: Place::EachRun };
     }
-    let started =
-        Server::start(kind, &plan.tools, disk, None, scenario.transport, &plan.folder).and_then(|server| {
-            if scenario.media == Media::Memory {
-                load::fill(&server.target, SEED)?;
-            }
-            Ok(server)
-        });
-    match started {
+    match serve(plan, scenario, kind, disk) {
         Ok(server) => Entry { row, place: Place::Running(Box::new(server)) },
         Err(error) => {
             warn(format_args!("{}: {} is not measured: {error:#}", scenario.name, row.title));
             row.problem = Some(format!("not measured: {error:#}"));
             Entry { row, place: Place::Nowhere }
         }
+    }
+}
+
+/// Starts a server with its disk's content.
+fn serve(plan: &Plan, scenario: &Scenario, kind: Kind, disk: &Disk) -> anyhow::Result<Server> {
+    let server = Server::start(kind, &plan.tools, disk, None, scenario.transport, &plan.folder)?;
+    if scenario.media == Media::Memory {
+        load::fill(&server.target, SEED)?;
+    }
+    Ok(server)
+}
+
+/// Starts the gateway as for a run.
+///
+/// # Errors
+/// It does not start.
+pub(super) fn start_gateway(plan: &Plan, scenario: &Scenario) -> anyhow::Result<Server> {
+    match scenario.backend() {
+        Some(_) => start_for_run(plan, scenario, Kind::Gateway),
+        None => serve(plan, scenario, Kind::Gateway, &disk(plan, scenario)),
     }
 }
 
@@ -181,7 +194,7 @@ fn one_run(plan: &Plan, scenario: &Scenario, round: usize, entry: &Entry) -> any
         .map_err(|error| anyhow::anyhow!("{error:#}{}", server.last_words()))
 }
 
-fn job(plan: &Plan, scenario: &Scenario, round: usize, kind: Kind) -> Job {
+pub(super) fn job(plan: &Plan, scenario: &Scenario, round: usize, kind: Kind) -> Job {
     let written = u64::from(scenario.access.is_write()) * (round as u64 + 1);
     Job {
         connections: kind.connections(scenario.connections),
@@ -199,7 +212,12 @@ fn job(plan: &Plan, scenario: &Scenario, round: usize, kind: Kind) -> Job {
     }
 }
 
-fn put_load(plan: &Plan, scenario: &Scenario, job: &Job, server: &Server) -> anyhow::Result<Outcome> {
+pub(super) fn put_load(
+    plan: &Plan,
+    scenario: &Scenario,
+    job: &Job,
+    server: &Server,
+) -> anyhow::Result<Outcome> {
     match scenario.client {
         Client::Own => load::run(&server.target, job, Some(&server.observed)),
         Client::Fio => {

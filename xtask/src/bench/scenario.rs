@@ -1,5 +1,6 @@
 //! What is measured, and what the gateway must reach against whom.
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 use super::backend::Backend;
@@ -225,6 +226,16 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "vhost-user, Unix socket, simple replies", scenarios: vhost_user::SCENARIOS },
     Group { title: "A driver alone beside the whole gateway", scenarios: PARTS },
 ];
+
+/// The scenario of this name.
+///
+/// # Errors
+/// There is none.
+pub(super) fn named(name: &str) -> anyhow::Result<&'static Scenario> {
+    let mut all = GROUPS.iter().flat_map(|group| group.scenarios);
+    all.find(|scenario| scenario.name == name)
+        .with_context(|| format!("there is no scenario {name}; see `cargo xtask bench --list`"))
+}
 
 impl Scenario {
     /// Whether rates are told in MB/s rather than requests per second.
