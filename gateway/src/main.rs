@@ -14,7 +14,7 @@
 //! | `session` | one client: requests in, replies out |
 //! | `disk` | one worker's view of a disk, the same for every front-end |
 //! | `values` | values of properties as JSON |
-//! | `syslog` | the log of a server in the background |
+//! | `log` | how much is told, and where |
 //!
 //! Exit codes: 0 success, 1 failure, 2 wrong usage.
 
@@ -28,6 +28,7 @@ mod copies;
 mod disk;
 mod exports;
 mod handshake;
+mod log;
 mod metrics;
 mod net;
 mod rules;
@@ -35,7 +36,6 @@ mod server;
 mod session;
 mod slab;
 mod sys;
-mod syslog;
 mod tls;
 mod values;
 mod worker;

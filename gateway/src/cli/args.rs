@@ -10,6 +10,7 @@ use super::ctl::Ctl;
 use super::tls::Tls;
 use crate::config::MetricsPlace;
 use crate::config::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, WORKERS_MAX};
+use crate::log;
 
 /// Longest time-out: a year.
 const SECONDS_MAX: u32 = 366 * 24 * 60 * 60;
@@ -51,7 +52,7 @@ pub(super) struct Arguments {
     pub(super) serve: Serve,
 
     #[command(flatten)]
-    pub(super) log: Log,
+    pub(super) verbosity: Verbosity,
 
     /// Print help; 'gateway DRIVER --help' explains a driver's properties
     #[arg(short = 'h', long, global = true, help_heading = "General")]
@@ -109,7 +110,7 @@ pub(super) struct Serve {
     pub(super) foreground: bool,
 
     /// Go into the background when clients can connect; then the command ends, and the log goes to the system's log
-    /// (/dev/log; without one there is none)
+    /// unless --log says otherwise (/dev/log; without one there is none)
     #[arg(
         long,
         help_heading = "Life of the server",
@@ -124,6 +125,9 @@ pub(super) struct Serve {
     /// Tell Prometheus what goes on: at http://HOST:PORT/metrics, or by HTTP on a Unix socket; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT|unix:PATH", help_heading = "Life of the server")]
     pub(super) metrics: Option<MetricsPlace>,
+
+    #[command(flatten)]
+    pub(super) log: Log,
 
     #[command(flatten)]
     pub(super) clients: Clients,
@@ -268,11 +272,29 @@ pub(super) struct Tuning {
     pub(super) memory: Option<usize>,
 }
 
-/// How much is said.
+/// Where the log goes.
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// Say more on standard error; twice: even more. GATEWAY_LOG=debug, or =gateway=debug,drivers=trace, does so by
-    /// part
+    /// Where the log goes: standard error, the journal of systemd, or the system's log. auto is the journal where
+    /// standard error is connected to it, the system's log in the background, else standard error [default: auto]
+    #[arg(
+        long,
+        value_name = "auto|stderr|journald|syslog",
+        hide_possible_values = true,
+        help_heading = "Life of the server"
+    )]
+    pub(super) log: Option<log::Place>,
+
+    /// Form of the log on standard error; json is an object in each line, for programs [default: text]
+    #[arg(long, value_name = "text|json", hide_possible_values = true, help_heading = "Life of the server")]
+    pub(super) log_format: Option<log::Format>,
+}
+
+/// How much is said.
+#[derive(Debug, Args)]
+pub(super) struct Verbosity {
+    /// Say more; twice: even more; three times: each request too. GATEWAY_LOG=debug, or
+    /// =gateway=debug,drivers=trace, does so by part
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = "General")]
     pub(super) verbose: u8,
 }

@@ -8,7 +8,6 @@ mod ctl;
 mod generate;
 mod help;
 mod info;
-mod log;
 mod parts;
 mod places;
 mod plan;
@@ -27,11 +26,11 @@ use drivers::{Error, ErrorKind};
 use nix::unistd::{Pid, getppid};
 
 use crate::config::{self, Report, ServerConfig, Told};
+use crate::log;
 use crate::net::activation::Activation;
 use crate::server::{self, Device};
 use crate::tls::pki;
 use args::{Arguments, Command, Serve};
-pub(crate) use log::set_level as set_log_level;
 use parts::Another;
 use words::Words;
 
@@ -114,7 +113,7 @@ fn run(arguments: Arguments, more: &[Another], started_by: Pid) -> Result<u8, Fa
         None => Activation::from_environment()?,
         Some(_) => Activation::default(),
     };
-    log::start(arguments.log.verbose, arguments.serve.daemon)?;
+    log::start(arguments.verbosity.verbose)?;
     if arguments.command.is_some() && !more.is_empty() {
         return Err(Error::usage("'--' separates drivers that are to be served")
             .hint("leave it out, or ask for one driver after the other")
@@ -174,6 +173,7 @@ fn serve(
         Some(file) => plan::of_config(&file, options, &activation)?,
         None => plan::of_line(words, &options, more, &activation)?,
     };
+    log::settle(&plan.log, plan.daemon)?;
     Ok(server::run(&plan, activation, started_by)?)
 }
 
@@ -229,7 +229,7 @@ fn print_on(text: &str) -> Result<bool, Error> {
 
 /// An error's only message. When not even that can be written there is nobody to tell.
 fn complain(message: &dyn fmt::Display) {
-    let _ = writeln!(io::stderr(), "{message}");
+    let _ = writeln!(io::stderr(), "{}", log::harmless(&message.to_string()));
 }
 
 /// What clap has to say: errors of usage, and the version and the help of a subcommand, which are none.

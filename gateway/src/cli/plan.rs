@@ -8,12 +8,13 @@ use drivers::{Error, StartOptions};
 use nbd::server::TlsMode;
 
 use super::Failure;
-use super::args::{Clients, Offered, Serve, Tuning};
+use super::args::{Clients, Log, Offered, Serve, Tuning};
 use super::parts::Another;
 use super::places::{self, Passed};
 use super::words::Words;
 use crate::config::ranges::{WORKERS_MAX, check_string};
 use crate::config::{self, MetricsPlace, ServerConfig, Told};
+use crate::log;
 use crate::net::activation::Activation;
 use crate::net::limits::Limits;
 use crate::net::listen::Listen;
@@ -143,6 +144,7 @@ fn assemble(
         single: options.places.single,
         limits: limits(&options.clients, server),
         tls,
+        log: log(&options.log, server),
         daemon: options.daemon,
         exit_with_parent: options.exit_with_parent,
         exports,
@@ -174,6 +176,15 @@ pub(super) fn of_config(file: &Path, options: Serve, activation: &Activation) ->
     };
     plan.reload = Some(Reload(Box::new(again)));
     Ok(plan)
+}
+
+/// Where the log goes.
+fn log(options: &Log, server: &ServerConfig) -> log::Settings {
+    log::Settings {
+        place: options.log.or(server.log).unwrap_or_default(),
+        format: options.log_format.or(server.log_format).unwrap_or_default(),
+        level: server.log_level.clone(),
+    }
 }
 
 /// What clients are held to.
@@ -424,6 +435,22 @@ mod tests {
         );
         assert_eq!(plan.exports[0].device.options.region_bytes, 4 << 20);
         assert_eq!(plan.pidfile, Some("/q".into()));
+    }
+
+    #[test]
+    fn the_log_goes_where_the_line_says_before_the_file() {
+        let settings = |place, format, level: Option<&str>| log::Settings {
+            place,
+            format,
+            level: level.map(str::to_owned),
+        };
+        let text = format!("[server]\nlog = 'syslog'\nlog-format = 'json'\nlog-level = 'debug'\n{EXPORT}");
+        let (place, json) = (log::Place::Syslog, log::Format::Json);
+        assert_eq!(with_file(&[], &text).unwrap().log, settings(place, json, Some("debug")));
+        let line = ["--log=stderr", "--log-format=text"];
+        let expected = settings(log::Place::Stderr, log::Format::Text, Some("debug"));
+        assert_eq!(with_file(&line, &text).unwrap().log, expected);
+        assert_eq!(with_file(&[], EXPORT).unwrap().log, log::Settings::default());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use nbd::server::TlsMode;
 
 use super::MetricsPlace;
 use super::ranges::{MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, POLL_MICROSECONDS_MAX, SECONDS_MAX, WORKERS_MAX};
 use super::section::{At, Section};
+use crate::log;
 
 /// What `[server]` says. Whatever is `None` is as on a command line without the option.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub(crate) struct ServerConfig {
     pub(crate) metrics: Option<MetricsPlace>,
     /// Socket for those who look after the server.
     pub(crate) control: Option<PathBuf>,
+    pub(crate) log: Option<log::Place>,
+    pub(crate) log_format: Option<log::Format>,
+    /// As in the environment variable GATEWAY_LOG.
+    pub(crate) log_level: Option<String>,
     /// 0: any number.
     pub(crate) max_clients: Option<u32>,
     pub(crate) max_handshakes: Option<u32>,
@@ -52,6 +58,9 @@ pub(super) fn read(mut section: Section<'_>) -> ServerConfig {
         pidfile: section.path("pidfile").map(|path| path.value),
         metrics: metrics(&mut section),
         control: section.path("control").map(|path| path.value),
+        log: choice(&mut section, "log"),
+        log_format: choice(&mut section, "log-format"),
+        log_level: log_level(&mut section),
         max_clients: section.number("max-clients", 0, u32::MAX.into()).and_then(small),
         max_handshakes: section.number("max-handshakes", 1, u32::MAX.into()).and_then(small),
         handshake_timeout_seconds: section.number("handshake-timeout", 1, SECONDS_MAX.into()).and_then(small),
@@ -74,6 +83,26 @@ fn metrics(section: &mut Section<'_>) -> Option<MetricsPlace> {
             None
         }
     }
+}
+
+/// One of the words that the option of this name takes.
+fn choice<T: ValueEnum>(section: &mut Section<'_>, key: &'static str) -> Option<T> {
+    let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    T::from_str(&section.word(key, &names)?.value, false).ok()
+}
+
+fn log_level(section: &mut Section<'_>) -> Option<String> {
+    let level = section.text("log-level")?;
+    let Err(reason) = log::level::check(&level.value) else { return Some(level.value) };
+    let text = format!("key 'log-level' cannot be '{}': {reason}", level.value);
+    section.context.mistakes.add_with_hint(
+        level.at,
+        text,
+        "for example \"debug\", or \"info,drivers=debug\"",
+    );
+    None
 }
 
 /// The key `memory`, which exports have too.

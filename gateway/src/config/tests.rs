@@ -6,6 +6,7 @@ use nbd::server::TlsMode;
 use proptest::prelude::*;
 
 use super::*;
+use crate::log;
 use crate::rules::Client;
 
 fn read(text: &str) -> Result<Config, String> {
@@ -24,6 +25,9 @@ tls-verify-peer = true
 pidfile = "run/pid"
 metrics = "unix:run/metrics"
 control = "run/control"
+log = "journald"
+log-format = "json"
+log-level = "info,drivers=debug"
 max-clients = 1_000
 max-handshakes = 100
 handshake-timeout = 30
@@ -83,6 +87,9 @@ fn everything_has_a_place_in_the_result() {
         pidfile: Some("/folder/run/pid".into()),
         metrics: Some(MetricsPlace::Unix("/folder/run/metrics".into())),
         control: Some("/folder/run/control".into()),
+        log: Some(log::Place::Journald),
+        log_format: Some(log::Format::Json),
+        log_level: Some("info,drivers=debug".into()),
         max_clients: Some(1000),
         max_handshakes: Some(100),
         handshake_timeout_seconds: Some(30),

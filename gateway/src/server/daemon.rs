@@ -10,7 +10,7 @@ use drivers::Error;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, setsid};
 
-use crate::{sys, syslog};
+use crate::{log, sys};
 
 /// Which process this is now.
 #[derive(Debug)]
@@ -64,16 +64,17 @@ fn wait(mut news: io::PipeReader, server: Pid) -> u8 {
 }
 
 impl Daemon {
-    /// Leaves the terminal, the folder and the standard streams behind, and lets the command end.
+    /// Leaves the terminal, the folder and the standard streams behind, and lets the command end. `status` says what
+    /// is served.
     ///
     /// # Errors
     /// The command is gone, or the system said no.
-    pub(super) fn ready(mut self) -> Result<(), Error> {
+    pub(super) fn ready(mut self, status: &str) -> Result<(), Error> {
         let failed = |cause: io::Error| Error::system("go into the background", &cause);
         setsid().map_err(|cause| failed(cause.into()))?;
         std::env::set_current_dir("/").map_err(failed)?;
-        syslog::take_over();
-        sys::empty_standard_streams(true).map_err(failed)?;
+        let keeps_errors = log::stay_behind(status);
+        sys::empty_standard_streams(!keeps_errors).map_err(failed)?;
         self.report.write_all(&[0]).map_err(failed)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use drivers::{Event, Started};
 use tokio::task::JoinHandle;
 
+use super::service::Of;
 use crate::worker::wake::Bell;
 
 /// Logs the device's events from now on, on this thread's runtime. `of` says in messages whose it is. `None`: it has
@@ -13,7 +14,7 @@ use crate::worker::wake::Bell;
 ///
 /// # Errors
 /// No descriptors left.
-pub(super) fn log(device: Arc<dyn Started>, of: String) -> io::Result<Option<JoinHandle<()>>> {
+pub(super) fn log(device: Arc<dyn Started>, of: Of) -> io::Result<Option<JoinHandle<()>>> {
     let Some(event) = device.event() else { return Ok(None) };
     let bell = Bell::new(event)?;
     Ok(Some(tokio_uring::spawn(async move {
@@ -28,16 +29,23 @@ pub(super) fn log(device: Arc<dyn Started>, of: String) -> io::Result<Option<Joi
     })))
 }
 
-fn tell(event: &Event, device: &dyn Started, of: &str) {
+fn tell(event: &Event, device: &dyn Started, of: &Of) {
+    let export = of.0.as_str();
     match event {
         Event::CapacityChanged => {
             let bytes = device.limits().capacity_bytes;
-            tracing::info!("the disk{of} has {bytes} bytes now, as clients learn that connect from now on");
+            tracing::info!(
+                export,
+                "the disk{of} has {bytes} bytes now, as clients learn that connect from now on"
+            );
         }
-        Event::Suspended { reason } => tracing::warn!("{reason}{of}"),
-        Event::Resumed => tracing::info!("the device{of} is back; what was in flight is sent again"),
-        Event::Dead { reason } => tracing::error!("{reason}{of}"),
+        Event::Suspended { reason } => tracing::warn!(export, "{reason}{of}"),
+        Event::Resumed => {
+            tracing::info!(export, "the device{of} is back; what was in flight is sent again");
+        }
+        Event::Dead { reason } => tracing::error!(export, "{reason}{of}"),
         Event::WritesLost => tracing::error!(
+            export,
             "writes{of} were lost with the device's cache: the next flush of every client that was connected fails"
         ),
     }

@@ -136,7 +136,7 @@ async fn serve(plan: &Plan, entrance: Entrance) -> Result<u8, Error> {
     if let Some(socket) = single.as_mut().and_then(Single::take_socket) {
         balance.hand_over(socket);
     }
-    daemon.map(Daemon::ready).transpose()?;
+    daemon.map(|daemon| daemon.ready(&status)).transpose()?;
     // The last that can fail: nobody is left to end it otherwise.
     let mut captive = captive.as_mut().map(Captive::start).transpose()?;
     manager.ready(&status);
@@ -243,11 +243,11 @@ fn announce(plan: &Plan, service: &Service, places: &Places) -> Result<String, E
         .and_then(|()| out.flush())
         .map_err(|cause| Error::system("print to standard output", &cause))?;
     for served in service.exports().iter() {
-        let text = description(served, places, &plan.tls);
+        let (text, export) = (description(served, places, &plan.tls), &*served.plan.offer.name);
         if plan.is_quiet() {
-            tracing::debug!("{text}");
+            tracing::debug!(export, "{text}");
         } else {
-            tracing::info!("{text}");
+            tracing::info!(export, "{text}");
         }
     }
     Ok(status_of(service, places, &plan.tls))

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Device;
+use super::service::Of;
 
 /// Devices that are opened at the same time.
 const AT_A_TIME: usize = 8;
@@ -94,10 +95,10 @@ fn gone() -> Error {
 
 /// Lets a device go, and waits until it is closed; not for ever. `of` says in messages whose it is. Returns whether it
 /// is closed.
-pub(super) async fn close_in_time(device: Arc<dyn Started>, of: &str) -> bool {
+pub(super) async fn close_in_time(device: Arc<dyn Started>, of: &Of) -> bool {
     let closed = timeout(CLOSING, close(device)).await.is_ok();
     if !closed {
-        tracing::error!("a device{of} does not close; going on without it");
+        tracing::error!(export = of.0, "a device{of} does not close; going on without it");
     }
     closed
 }

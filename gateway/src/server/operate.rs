@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::phase::Phase;
 use super::retire::{CLIENTS, DEVICE};
-use super::service::Service;
+use super::service::{Of, Service};
 use super::{ExportPlan, Offer, opening};
 use crate::disk::DiskShared;
 use crate::worker::admission::Admission;
@@ -30,7 +30,7 @@ impl Service {
         let device = opening::start_in_time(plan.device.clone()).await?;
         let _turn = self.turn.lock().await;
         if let Err(error) = self.check_free(&plan.offer) {
-            opening::close_in_time(device, "").await;
+            opening::close_in_time(device, &Of::plan(&plan)).await;
             return Err(error);
         }
         let name = plan.offer.name.clone();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use drivers::{DriverType, Error, Opener, Settings, StartOptions, Started, SystemOpener};
 
+use crate::log;
 use crate::net::limits::Limits;
 use crate::net::listen::Listen;
 use crate::rules::Rules;
@@ -80,6 +81,7 @@ pub(crate) struct Plan {
     pub(crate) single: bool,
     pub(crate) limits: Limits,
     pub(crate) tls: tls::Settings,
+    pub(crate) log: log::Settings,
     /// Go into the background when clients can connect.
     pub(crate) daemon: bool,
     pub(crate) exit_with_parent: bool,

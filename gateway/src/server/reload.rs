@@ -5,6 +5,7 @@ use drivers::Error;
 use super::Plan;
 use super::places::{Door, Places};
 use super::service::{Changes, Service};
+use crate::log;
 use crate::tls;
 
 /// What came of a reload; or else what is wrong, line by line.
@@ -41,6 +42,9 @@ pub(super) async fn reload(plan: &Plan, service: &Service, places: &mut Places, 
     let changes = service.reload(next.exports, tls).await.map_err(unchanged)?;
     service.set_options(next.options);
     places.change(other_places, door).await;
+    if let Err(error) = log::level::follow(next.log.level.as_deref()) {
+        tracing::error!("{error}");
+    }
     let Changes { added, removed, changed } = changes;
     tracing::info!(
         "the configuration is reloaded: {added} exports added, {removed} removed, {changed} changed, {} in service",
@@ -58,6 +62,7 @@ fn warn_of_what_waits(plan: &Plan, next: &Plan) {
         ("the place of the metrics", next.metrics != plan.metrics),
         ("the control socket", next.control != plan.control),
         ("what clients are held to", next.limits != plan.limits),
+        ("where the log goes", (next.log.place, next.log.format) != (plan.log.place, plan.log.format)),
     ] {
         if changed {
             tracing::warn!(

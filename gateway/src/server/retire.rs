@@ -7,6 +7,7 @@ use drivers::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::service::Of;
 use crate::disk::DiskShared;
 use crate::worker::LastFlush;
 use crate::worker::mailbox::Message;
@@ -55,7 +56,8 @@ fn tell(disk: &DiskShared, message: impl Fn() -> Message) {
 /// Takes a disk out of service that no new client finds any more: clients get their answers, writes reach the disk, its
 /// queues are closed. `of` says in messages whose it is. Returns whether all went well. A device that does not finish
 /// is let go when it does, while others are served.
-pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
+pub(super) async fn retire(disk: Arc<DiskShared>, of: Of) -> bool {
+    let export = of.0.as_str();
     let mut drained: Vec<_> = (0..disk.mailboxes().len())
         .map(|queue| ask(&disk, queue, |drained| Message::EndDisk { disk: disk.index(), drained }))
         .collect();
@@ -63,6 +65,7 @@ pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
     let mut in_time = timeout(CLIENTS, all(&mut drained, &mut last_flush)).await;
     if in_time.is_err() {
         tracing::warn!(
+            export,
             "closing connections{of} whose clients do not take their replies or do not finish their requests: {}",
             disk.sessions()
         );
@@ -70,30 +73,36 @@ pub(super) async fn retire(disk: Arc<DiskShared>, of: String) -> bool {
         in_time = timeout(DEVICE, all(&mut drained, &mut last_flush)).await;
     }
     if in_time.is_err() {
-        tracing::error!("a device{of} does not finish what it was asked for; going on without it");
+        tracing::error!(export, "a device{of} does not finish what it was asked for; going on without it");
         tokio_uring::spawn(late(disk, drained, of));
         return false;
     }
     if last_flush.is_err() {
-        tracing::error!("the last flush{of} failed: writes since the last good one may be lost");
+        tracing::error!(export, "the last flush{of} failed: writes since the last good one may be lost");
     }
     if timeout(DEVICE, close(&disk)).await.is_err() {
-        tracing::error!("a device{of} does not close; going on without it");
+        tracing::error!(export, "a device{of} does not close; going on without it");
         return false;
     }
     last_flush.is_ok()
 }
 
 /// The rest of the way of a disk that took too long.
-async fn late(disk: Arc<DiskShared>, mut drained: Vec<oneshot::Receiver<LastFlush>>, of: String) {
+async fn late(disk: Arc<DiskShared>, mut drained: Vec<oneshot::Receiver<LastFlush>>, of: Of) {
+    let export = of.0.as_str();
     let mut last_flush = Ok(());
     all(&mut drained, &mut last_flush).await;
     close(&disk).await;
     match last_flush {
         Ok(()) => {
-            tracing::info!("the device{of} that was gone on without has finished what it was asked for")
+            tracing::info!(
+                export,
+                "the device{of} that was gone on without has finished what it was asked for"
+            )
         }
-        Err(_) => tracing::error!("the last flush{of} failed: writes since the last good one may be lost"),
+        Err(_) => {
+            tracing::error!(export, "the last flush{of} failed: writes since the last good one may be lost");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use drivers::{Error, StartOptions, Started};
@@ -17,6 +18,7 @@ use super::phase::Phase;
 use super::{ExportPlan, Plan, events, opening, retire};
 use crate::disk::DiskShared;
 use crate::exports::{Catalogue, Export};
+use crate::log::Shown;
 use crate::metrics::{Effort, TrafficSum};
 use crate::tls;
 use crate::worker::mailbox::Message;
@@ -144,7 +146,7 @@ impl Service {
     /// No descriptors left.
     pub(super) fn watch_devices(&self) -> Result<(), Error> {
         for served in self.exports.borrow_mut().iter_mut().filter(|served| served.events.is_none()) {
-            let of = of(&served.plan);
+            let of = Of::plan(&served.plan);
             let task = events::log(served.device.clone(), of);
             served.events = task.map_err(|cause| Error::system("watch the device", &cause))?;
         }
@@ -232,7 +234,7 @@ impl Service {
 
     /// The same; a successor is told the end.
     fn dismiss_before(&self, served: Served, end: Option<watch::Sender<()>>) -> oneshot::Receiver<bool> {
-        let of = of(&served.plan);
+        let of = Of::plan(&served.plan);
         let (sender, out) = oneshot::channel();
         let mut leaving = self.leaving.borrow_mut();
         leaving.retain(|task| !task.is_finished());
@@ -303,7 +305,7 @@ impl Served {
 }
 
 /// Takes an export out of service that no client finds any more. Returns whether all went well.
-async fn leave(served: Served, of: String) -> bool {
+async fn leave(served: Served, of: Of) -> bool {
     served.device.hurry();
     let fine = retire::retire(served.export.disk.clone(), of.clone()).await;
     if let Some(events) = served.events {
@@ -316,9 +318,20 @@ async fn leave(served: Served, of: String) -> bool {
 }
 
 /// Which export a message is about, as a part of it. One without a name is alone.
-fn of(plan: &ExportPlan) -> String {
-    match plan.offer.name.as_str() {
-        "" => String::new(),
-        name => format!(" of export {name:?}"),
+#[derive(Clone, Debug)]
+pub(super) struct Of(pub(super) String);
+
+impl Of {
+    pub(super) fn plan(plan: &ExportPlan) -> Of {
+        Of(plan.offer.name.clone())
+    }
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_str() {
+            "" => Ok(()),
+            name => write!(f, " of export {}", Shown(name)),
+        }
     }
 }

@@ -11,6 +11,7 @@ use socket2::{Domain, SockRef};
 use super::context::Context;
 use super::identity::PeerIdentity;
 use super::{TlsStream, kernel, raw, reason};
+use crate::net::peer;
 use crate::net::stream::{Cover, Stream};
 use crate::sys::Readiness;
 
@@ -81,7 +82,8 @@ pub(crate) async fn accept(
         }
     };
     let stream = Stream::covered(socket, cover);
-    tracing::debug!("TLS with {} is {how} {by}, by {identity}", crate::net::peer::name(&stream));
+    let client = peer::name(&stream);
+    tracing::debug!(client, user = identity.name(), "TLS with {client} is {how} {by}, by {identity}");
     Ok(Secured { stream, identity })
 }
 

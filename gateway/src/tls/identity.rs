@@ -7,6 +7,7 @@ use openssl::ssl::{SslRef, SslVersion};
 use openssl::x509::X509Ref;
 
 use super::psk;
+use crate::log::Shown;
 
 /// Who a client has proven to be. Both are empty if nobody asked for a proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,11 +26,18 @@ impl PeerIdentity {
     }
 }
 
+impl PeerIdentity {
+    /// The name of the user, or the first one of the certificate.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.psk_user.as_deref().or(self.certificate_names.first().map(String::as_str))
+    }
+}
+
 impl fmt::Display for PeerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.psk_user, self.certificate_names.first()) {
-            (Some(user), _) => write!(f, "user {user:?}"),
-            (None, Some(name)) => write!(f, "the owner of certificate {name:?}"),
+            (Some(user), _) => write!(f, "user {}", Shown(user)),
+            (None, Some(name)) => write!(f, "the owner of certificate {}", Shown(name)),
             (None, None) => f.write_str("somebody"),
         }
     }

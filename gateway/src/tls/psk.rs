@@ -14,6 +14,7 @@ use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslContextBuilder, SslRef};
 
 use super::certificates::{read, warn_if_exposed};
+use crate::log::Shown;
 
 /// Longest key that OpenSSL takes (openssl/ssl.h, `PSK_MAX_PSK_LEN`).
 const KEY_BYTES_MAX: usize = 512;
@@ -142,8 +143,8 @@ fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
     }
     if key.len() < KEY_BYTES_GOOD {
         tracing::warn!(
-            "the pre-shared key of {:?} is short enough to be guessed",
-            String::from_utf8_lossy(&user)
+            "the pre-shared key of {} is short enough to be guessed",
+            Shown(&String::from_utf8_lossy(&user))
         );
     }
     Ok(Some((user, key)))

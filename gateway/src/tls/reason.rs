@@ -4,6 +4,7 @@ use openssl::error::{Error, ErrorStack};
 use openssl::ssl::SslRef;
 
 use super::psk::{self, Seen};
+use crate::log::Shown;
 
 /// The part of OpenSSL that speaks TLS (openssl/err.h, `ERR_LIB_SSL`).
 const LIB_SSL: i32 = 20;
@@ -67,10 +68,10 @@ fn words(codes: impl Iterator<Item = Code>, seen: Option<&Seen>, verified: Verif
 
 fn known(number: i32, seen: Option<&Seen>, verified: Verified) -> Option<String> {
     if let Some(seen) = seen.filter(|_| is_about_keys(number)) {
-        let user = &seen.user;
+        let user = Shown(&seen.user);
         return Some(match seen.known {
-            true => format!("wrong key for user {user:?}"),
-            false => format!("unknown user {user:?}"),
+            true => format!("wrong key for user {user}"),
+            false => format!("unknown user {user}"),
         });
     }
     Some(match number {
@@ -169,6 +170,11 @@ mod tests {
             assert_eq!(reason(&[number], Some(&bob), 0), "unknown user \"bob\"");
         }
         assert!(reason(&[code::NO_SUITABLE_SIGNATURE_ALGORITHM], None, 0).contains("no pre-shared key"));
+        let nasty = Seen { user: "\n\u{1b}[31m".into(), known: false };
+        assert_eq!(
+            reason(&[code::PSK_IDENTITY_NOT_FOUND], Some(&nasty), 0),
+            r#"unknown user "\n\u{1b}[31m""#
+        );
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! The log of a server in the background: datagrams to the system's log (RFC 3164, as syslog(3) sends them).
+//! The system's log: a datagram for each event (RFC 3164, as syslog(3) sends them).
 //!
-//! Without a system log, nothing is logged. The receiver adds the time.
+//! The receiver adds the time. Where nobody listens any more, nothing is logged.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Where system logs listen.
-const SOCKET: &str = "/dev/log";
+pub(super) const SOCKET: &str = "/dev/log";
 
 /// Messages from daemons of no special kind (RFC 3164, section 4.1.1): facility 3.
 const FACILITY: u8 = 3 << 3;
@@ -19,36 +18,18 @@ const FACILITY: u8 = 3 << 3;
 /// Longest message in bytes; the rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
-/// The log goes there, and not to standard error any more.
-static IN_USE: AtomicBool = AtomicBool::new(false);
-
-/// Logs to the system's log from now on, panics included.
-pub(crate) fn take_over() {
-    IN_USE.store(true, Ordering::Relaxed);
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-}
-
-/// Whether it is the system's log that is written.
-pub(crate) fn is_in_use() -> bool {
-    IN_USE.load(Ordering::Relaxed)
-}
-
 /// Makes a datagram of each event.
 #[derive(Debug)]
-pub(crate) struct Syslog {
+pub(super) struct Syslog {
     socket: Option<UnixDatagram>,
     path: PathBuf,
 }
 
 impl Syslog {
-    pub(crate) fn new() -> Syslog {
-        Syslog::at(SOCKET.into())
-    }
-
-    fn at(path: PathBuf) -> Syslog {
+    pub(super) fn at(path: impl Into<PathBuf>) -> Syslog {
         // A log that is full must not hold up the server.
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        Syslog { socket: socket.ok(), path }
+        Syslog { socket: socket.ok(), path: path.into() }
     }
 
     fn message(&self, level: Level) -> Message<'_> {
@@ -71,7 +52,7 @@ impl<'a> MakeWriter<'a> for Syslog {
 
 /// One event. It is sent when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub(super) struct Message<'a> {
     log: &'a Syslog,
     text: Vec<u8>,
 }
@@ -98,8 +79,8 @@ impl Drop for Message<'_> {
     }
 }
 
-/// RFC 3164, section 4.1.1.
-fn severity(level: Level) -> u8 {
+/// RFC 3164, section 4.1.1; the journal has the same numbers.
+pub(super) fn severity(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
