@@ -19,6 +19,7 @@ use crate::net::gather::Gather;
 use crate::net::handshakes::{Ended, Entered, Handshakes};
 use crate::net::peer;
 use crate::net::stream::Stream;
+use crate::net::visit::{self, Visit};
 use crate::session::Caller;
 use crate::sys::{self, Readiness};
 use crate::tls::{self, PeerIdentity, Secured};
@@ -30,7 +31,7 @@ const RECEIVE_BYTES: usize = 4 << 10;
 /// How a handshake ended.
 enum End {
     /// With an open export; the bytes came after it. The stream is there if it is encrypted.
-    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<(Stream, PeerIdentity)>),
+    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<(Stream, PeerIdentity)>, Visit),
     /// Without.
     Closed(CloseReason),
     /// There is no encryption.
@@ -125,7 +126,7 @@ async fn run(socket: OwnedFd, exports: &Catalogue, place: &Place<'_>) -> Result<
     };
     let peer = || peer::name(&sys::descriptor_of(&stream));
     match end {
-        End::Open(transmission, export, received, covered) => {
+        End::Open(transmission, export, received, covered, visit) => {
             // The runtime's stream cannot be turned into a descriptor again, but no operation of it is under way.
             let client = match covered {
                 Some((client, identity)) => Ok((client, Some(identity))),
@@ -137,25 +138,42 @@ async fn run(socket: OwnedFd, exports: &Catalogue, place: &Place<'_>) -> Result<
             match client {
                 Ok((stream, identity)) => {
                     let (caller, open) = (Caller::new(identity), export.clone());
-                    let message = Message::Session { stream, caller, transmission, export: open, received };
+                    let message =
+                        Message::Session { stream, caller, visit, transmission, export: open, received };
                     return Ok(Opened { export, message });
                 }
-                Err(cause) => complain(format_args!("cannot serve {}: {cause}", peer())),
+                Err(cause) => {
+                    complain(visit.client(), format_args!("cannot serve {}: {cause}", visit.client()));
+                }
             }
         }
-        End::Closed(reason) => tracing::debug!("{}: {reason}", peer()),
-        End::Uncovered(failure) => complain(format_args!("TLS with {} failed: {failure}", peer())),
+        End::Closed(reason) => {
+            let peer = peer();
+            tracing::debug!(client = peer, "{peer}: {reason}");
+        }
+        End::Uncovered(failure) => {
+            let peer = peer();
+            complain(&peer, format_args!("TLS with {peer} failed: {failure}"));
+        }
         // Whoever only looks whether somebody listens does this too.
-        End::Failed(cause) => tracing::debug!("{} left in the handshake: {cause}", peer()),
-        End::TimedOut => complain(format_args!(
-            "{} did not finish the handshake in {} s; closing its connection",
-            peer(),
-            entered.timeout().as_secs()
-        )),
-        End::Ended(Ended::CrowdedOut) => complain(format_args!(
-            "closing the connection of {}, whose handshake is the oldest of too many",
-            peer()
-        )),
+        End::Failed(cause) => {
+            let peer = peer();
+            tracing::debug!(client = peer, "{peer} left in the handshake: {cause}");
+        }
+        End::TimedOut => {
+            let (peer, seconds) = (peer(), entered.timeout().as_secs());
+            complain(
+                &peer,
+                format_args!("{peer} did not finish the handshake in {seconds} s; closing its connection"),
+            );
+        }
+        End::Ended(Ended::CrowdedOut) => {
+            let peer = peer();
+            complain(
+                &peer,
+                format_args!("closing the connection of {peer}, whose handshake is the oldest of too many"),
+            );
+        }
         End::Ended(Ended::GivenUp) => {}
     }
     // An operation that is still under way in the kernel, with the socket and its buffer, ends by this. It fails when
@@ -176,10 +194,12 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue, place: &Place<'_>) -> 
     let mut state = State::NeedMore;
     // It has said nothing since it has seen who we are.
     let mut may_distrust = false;
+    let mut visit = None;
     loop {
-        if let State::Transmission(_) = state {
-            // Before it knows.
+        // Before the client knows, so that what it does then comes later.
+        if let State::Transmission(transmission) = &state {
             place.leave();
+            visit = Some(channel.visit(&transmission.export.name));
         }
         if !out.is_empty() {
             out = channel.send(out).await?;
@@ -191,10 +211,11 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue, place: &Place<'_>) -> 
                 return Ok(End::Closed(CloseReason::Refused("encryption has changed during its handshake")));
             }
             State::Transmission(transmission) => {
-                tracing::debug!("{} opens export {:?}", channel.peer(), transmission.export.name);
-                return Ok(match view.into_found() {
-                    Some(export) => End::Open(transmission, export, received, channel.into_covered()),
-                    None => End::Closed(CloseReason::Refused("no export was found")),
+                return Ok(match (view.into_found(), visit) {
+                    (Some(export), Some(visit)) => {
+                        End::Open(transmission, export, received, channel.into_covered(), visit)
+                    }
+                    _ => End::Closed(CloseReason::Refused("no export was found")),
                 });
             }
             State::Close(reason) => {
@@ -224,7 +245,11 @@ async fn haggle(stream: &UnixStream, exports: &Catalogue, place: &Place<'_>) -> 
         may_distrust = false;
         let advance = handshake.advance(&buffer[..got], &view, &mut out);
         if let Some(reason) = view.take_refusal() {
-            complain(format_args!("{} may not open the export that it asks for: {reason}", channel.peer()));
+            let (client, by) = (channel.client(), visit::by(channel.identity()));
+            complain(
+                &client,
+                format_args!("{client}{by} may not open the export that it asks for: {reason}"),
+            );
         }
         received = buffer[advance.consumed..got].to_vec();
         state = advance.state;
@@ -290,12 +315,25 @@ impl Channel<'_> {
         (result, into)
     }
 
-    /// The other end in words.
-    fn peer(&self) -> String {
+    /// Where the client comes from.
+    fn client(&self) -> String {
         match self {
             Channel::Clear(stream) => peer::name(&sys::descriptor_of(stream)),
-            Channel::Covered { stream, identity, .. } => format!("{} ({identity})", peer::name(stream)),
+            Channel::Covered { stream, .. } => peer::name(stream),
         }
+    }
+
+    /// Who the client has proven to be, if that was asked for.
+    fn identity(&self) -> Option<&PeerIdentity> {
+        match self {
+            Channel::Clear(_) => None,
+            Channel::Covered { identity, .. } => Some(identity),
+        }
+    }
+
+    /// The client opens an export.
+    fn visit(&self, export: &str) -> Visit {
+        Visit::begin(self.client(), self.identity(), export)
     }
 
     /// Says goodbye where there is a word for it.

@@ -194,7 +194,7 @@ async fn accept(listener: UnixListener, hub: Rc<Hub>, mut ended: watch::Receiver
                 }
             }
             Err(cause) => {
-                complain(format_args!("cannot accept a connection to the control socket: {cause}"));
+                complain("", format_args!("cannot accept a connection to the control socket: {cause}"));
                 sleep(PAUSE).await;
             }
         }
@@ -213,7 +213,8 @@ async fn admit(
 ) -> Option<Result<Seat, Refusal>> {
     let user = peer::client(stream).uid;
     if !user.is_some_and(|user| may_control(user, nix::unistd::geteuid().as_raw())) {
-        complain(format_args!("{} may not use the control socket", peer::name(stream)));
+        let peer = peer::name(stream);
+        complain(&peer, format_args!("{peer} may not use the control socket"));
         return Some(Err(refusal::forbidden()));
     }
     loop {

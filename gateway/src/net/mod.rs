@@ -11,4 +11,5 @@ pub(crate) mod peer;
 pub(crate) mod relay;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod visit;
 mod wide;

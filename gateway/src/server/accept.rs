@@ -122,7 +122,10 @@ fn welcome(socket: Socket, address: &SockAddr, balance: &Balance, limits: Limits
         && !balance.end_oldest_handshake()
     {
         let peer = peer::name(&socket);
-        return complain(format_args!("closing the connection of {peer}: there are {max} clients already"));
+        return complain(
+            &peer,
+            format_args!("closing the connection of {peer}: there are {max} clients already"),
+        );
     }
     prepare(&socket, address);
     balance.hand_over(socket);

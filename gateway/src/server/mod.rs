@@ -38,6 +38,7 @@ use crate::control;
 use crate::copies;
 use crate::exports::Catalogue;
 use crate::net::activation::Activation;
+use crate::net::visit;
 use crate::sys;
 use crate::tls;
 use attend::Attendance;
@@ -78,6 +79,9 @@ struct Entrance {
 pub(crate) fn run(plan: &Plan, mut activation: Activation, started_by: Pid) -> Result<u8, Error> {
     if plan.exit_with_parent {
         parent::end_with(started_by)?;
+    }
+    if plan.is_quiet() {
+        visit::be_quiet();
     }
     let daemon = match plan.daemon.then(daemon::split).transpose()? {
         Some(Side::Command(code)) => return Ok(code),

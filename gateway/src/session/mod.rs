@@ -20,8 +20,8 @@ use nbd::Transmission;
 use crate::disk::{Delivery, Disk, Pumped};
 use crate::metrics::{Answered, Moment, Open};
 use crate::net::complaint::complain;
-use crate::net::peer;
 use crate::net::stream::Stream;
+use crate::net::visit::Visit;
 use crate::slab::Key;
 pub(crate) use activity::Activity;
 pub(crate) use caller::Caller;
@@ -78,9 +78,10 @@ impl Hangup {
     }
 
     /// Says why, unless the client simply left.
-    pub(crate) fn log(&self, stream: &Stream) {
+    pub(crate) fn log(&self, visit: &Visit) {
         if let Some(reason) = &self.reason {
-            complain(format_args!("closing the connection of {}: {reason}", peer::name(stream)));
+            let client = visit.client();
+            complain(client, format_args!("closing the connection of {client}: {reason}"));
         }
     }
 
@@ -94,6 +95,7 @@ pub(crate) struct Session {
     key: Key,
     pub(crate) stream: Stream,
     pub(crate) caller: Caller,
+    pub(crate) visit: Visit,
     transmission: Box<Transmission>,
     /// Which of the worker's disks it uses.
     pub(crate) disk: usize,
@@ -143,7 +145,7 @@ impl Session {
     pub(crate) fn new(
         key: Key,
         stream: Stream,
-        caller: Caller,
+        (caller, visit): (Caller, Visit),
         transmission: Box<Transmission>,
         disk: &Disk,
         received: Vec<u8>,
@@ -153,6 +155,7 @@ impl Session {
             key,
             stream,
             caller,
+            visit,
             transmission,
             disk: disk.shared().index(),
             input,
@@ -233,7 +236,7 @@ impl Session {
         let turn = match self.work(disk, buffer) {
             Ok(turn) => turn,
             Err(hangup) => {
-                hangup.log(&self.stream);
+                hangup.log(&self.visit);
                 Turn::Closed
             }
         };

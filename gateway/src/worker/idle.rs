@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use crate::net::complaint::complain;
-use crate::net::peer;
 use crate::slab::Key;
 
 /// Looks in the time that a client may do nothing; so much later at most it is sent away.
@@ -51,11 +50,8 @@ impl Worker {
         if session.rest.look(now, is_waiting) < timeout {
             return false;
         }
-        complain(format_args!(
-            "closing the connection of {}, which was idle for {} s",
-            peer::name(&session.stream),
-            timeout.as_secs()
-        ));
+        let (client, seconds) = (session.visit.client(), timeout.as_secs());
+        complain(client, format_args!("closing the connection of {client}, which was idle for {seconds} s"));
         true
     }
 }

@@ -15,6 +15,7 @@ use super::wake::Wake;
 use crate::disk::{DiskMessage, DiskShared};
 use crate::exports::Export;
 use crate::net::stream::Stream;
+use crate::net::visit::Visit;
 use crate::session::Caller;
 
 /// What a worker can be told.
@@ -26,6 +27,7 @@ pub(crate) enum Message {
     Session {
         stream: Stream,
         caller: Caller,
+        visit: Visit,
         transmission: Box<Transmission>,
         export: Arc<Export>,
         received: Vec<u8>,

@@ -34,6 +34,7 @@ use crate::handshake;
 use crate::metrics::Effort;
 use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
+use crate::net::visit::Visit;
 use crate::session::input::ReceiveBuffer;
 use crate::session::{Caller, Session, Turn};
 use crate::slab::{Key, Slab};
@@ -226,8 +227,8 @@ impl Worker {
                 self.mailbox.handshake_over();
                 self.mailbox.connection_over();
             }
-            Message::Session { stream, caller, transmission, export, received } => {
-                self.welcome(stream, caller, transmission, &export, received);
+            Message::Session { stream, caller, visit, transmission, export, received } => {
+                self.welcome(stream, (caller, visit), transmission, &export, received);
             }
             Message::Disk { disk, message } => {
                 if let Some(hosted) = self.disks.get_mut(disk) {
@@ -303,7 +304,7 @@ impl Worker {
     fn welcome(
         &mut self,
         stream: Stream,
-        caller: Caller,
+        client: (Caller, Visit),
         transmission: Box<Transmission>,
         export: &Export,
         received: Vec<u8>,
@@ -326,7 +327,7 @@ impl Worker {
         let admission = if is_over { Admission::Shut } else { hosted.admission };
         let key = self
             .sessions
-            .insert_with(|key| Session::new(key, stream, caller, transmission, &hosted.disk, received));
+            .insert_with(|key| Session::new(key, stream, client, transmission, &hosted.disk, received));
         self.effort.sessions.set(self.sessions.len() as u64);
         self.apply(key, admission);
     }
@@ -370,7 +371,7 @@ impl Worker {
                 let key = delivery.ticket.session;
                 let Some(session) = self.sessions.get_mut(key) else { continue };
                 if let Err(hangup) = session.take(delivery, &mut self.disks[index]) {
-                    hangup.log(&session.stream);
+                    hangup.log(&session.visit);
                     self.close(key);
                 } else {
                     self.enqueue(key);
@@ -449,7 +450,8 @@ impl Worker {
             return;
         }
         if let Err(error) = self.ring.wait(session.stream.as_fd(), interest, key.to_word() | bit) {
-            tracing::error!("cannot wait for a client: {error}; closing its connection");
+            let (client, export) = (session.visit.client(), session.visit.export());
+            tracing::error!(client, export, "cannot wait for {client}: {error}; closing its connection");
             self.close(key);
         }
     }
