@@ -12,6 +12,7 @@ mod payload;
 mod reply;
 mod requests;
 mod rest;
+mod trace;
 
 use std::collections::VecDeque;
 
@@ -29,6 +30,7 @@ use input::{Input, ReceiveBuffer, Received};
 use output::{Flushed, Output};
 use requests::PendingStatus;
 pub(crate) use rest::Rest;
+use trace::Trace;
 
 /// Operations of one session under way at a time; a client that sends more waits on its socket.
 const OPERATIONS_MAX: u32 = 256;
@@ -96,6 +98,7 @@ pub(crate) struct Session {
     pub(crate) stream: Stream,
     pub(crate) caller: Caller,
     pub(crate) visit: Visit,
+    trace: Trace,
     transmission: Box<Transmission>,
     /// Which of the worker's disks it uses.
     pub(crate) disk: usize,
@@ -156,6 +159,7 @@ impl Session {
             stream,
             caller,
             visit,
+            trace: Trace::default(),
             transmission,
             disk: disk.shared().index(),
             input,
@@ -232,6 +236,7 @@ impl Session {
     pub(crate) fn run(&mut self, disk: &mut Disk, buffer: &mut ReceiveBuffer) -> Turn {
         self.turn_requests = 0;
         self.turn_bytes = 0;
+        self.trace.look();
         self.input.resume(buffer);
         let turn = match self.work(disk, buffer) {
             Ok(turn) => turn,

@@ -93,6 +93,9 @@ impl Session {
     /// Adds data of a read, in the form the client understands.
     pub(super) fn reply_data(&mut self, ticket: &Ticket, offset: u64, body: Body, last: bool) {
         let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
+        if last {
+            self.trace.end(cookie, Ok(()), &self.visit);
+        }
         #[expect(
             clippy::cast_possible_truncation,
             reason = "parts are at most 1 GiB, reads at most u32::MAX"
@@ -137,6 +140,7 @@ impl Session {
     fn reply_status(&mut self, ticket: &Ticket, extents: &[drivers::Extent]) {
         let (replies, cookie) = (self.transmission.replies, Cookie(ticket.tag));
         let Some(query) = self.take_status_query(ticket.tag) else { return };
+        self.trace.end(cookie, Ok(()), &self.visit);
         let req_one = query.req_one && !planted!("req-one-ignored");
         let mut answer = nbd::Extents::new(ticket.len, req_one, EXTENTS_MAX);
         for extent in extents {
@@ -214,6 +218,7 @@ impl Session {
 
     /// Adds the reply to an operation that went well and has no data.
     pub(super) fn succeed(&mut self, ticket: &Ticket) {
+        self.trace.end(Cookie(ticket.tag), Ok(()), &self.visit);
         let head = self.transmission.replies.success(Cookie(ticket.tag), ticket.offset);
         self.output.push(head, Body::Empty);
         if planted!("double-reply") {
@@ -224,6 +229,7 @@ impl Session {
 
     /// Adds an error reply.
     pub(super) fn reply_refusal(&mut self, cookie: Cookie, offset: u64, errno: nbd::Errno, text: &str) {
+        self.trace.end(cookie, Err(errno), &self.visit);
         self.output.push_error(self.transmission.replies.error(cookie, offset, errno, text));
     }
 

@@ -85,6 +85,7 @@ impl Session {
         }
         let header =
             RequestHeader::decode(format, bytes).map_err(|error| Hangup::because(error.to_string()))?;
+        self.trace.begin(&header, &self.visit);
         match validate(&header, &self.transmission) {
             Verdict::Accept(request) if self.shutting_down && request.command != Command::Disconnect => {
                 disk.traffic().refused();
