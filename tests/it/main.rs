@@ -14,6 +14,7 @@ mod examples;
 mod faults;
 mod limits;
 mod listeners;
+mod log;
 mod many;
 mod metrics;
 mod package;
