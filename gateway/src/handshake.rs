@@ -20,7 +20,6 @@ use crate::net::handshakes::{Ended, Entered, Handshakes};
 use crate::net::peer;
 use crate::net::stream::Stream;
 use crate::net::visit::{self, Visit};
-use crate::session::Caller;
 use crate::sys::{self, Readiness};
 use crate::tls::{self, PeerIdentity, Secured};
 use crate::worker::mailbox::{Mailbox, Message};
@@ -31,7 +30,7 @@ const RECEIVE_BYTES: usize = 4 << 10;
 /// How a handshake ended.
 enum End {
     /// With an open export; the bytes came after it. The stream is there if it is encrypted.
-    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<(Stream, PeerIdentity)>, Visit),
+    Open(Box<Transmission>, Arc<Export>, Vec<u8>, Option<Stream>, Visit),
     /// Without.
     Closed(CloseReason),
     /// There is no encryption.
@@ -129,17 +128,13 @@ async fn run(socket: OwnedFd, exports: &Catalogue, place: &Place<'_>) -> Result<
         End::Open(transmission, export, received, covered, visit) => {
             // The runtime's stream cannot be turned into a descriptor again, but no operation of it is under way.
             let client = match covered {
-                Some((client, identity)) => Ok((client, Some(identity))),
-                None => {
-                    let client = sys::descriptor_of(&stream).try_clone_to_owned();
-                    client.map(|client| (Stream::new(client), None))
-                }
+                Some(client) => Ok(client),
+                None => sys::descriptor_of(&stream).try_clone_to_owned().map(Stream::new),
             };
             match client {
-                Ok((stream, identity)) => {
-                    let (caller, open) = (Caller::new(identity), export.clone());
+                Ok(stream) => {
                     let message =
-                        Message::Session { stream, caller, visit, transmission, export: open, received };
+                        Message::Session { stream, visit, transmission, export: export.clone(), received };
                     return Ok(Opened { export, message });
                 }
                 Err(cause) => {
@@ -343,11 +338,11 @@ impl Channel<'_> {
         }
     }
 
-    /// The stream and whose it is, if it is encrypted.
-    fn into_covered(self) -> Option<(Stream, PeerIdentity)> {
+    /// The stream, if it is encrypted.
+    fn into_covered(self) -> Option<Stream> {
         match self {
             Channel::Clear(_) => None,
-            Channel::Covered { stream, identity, .. } => Some((stream, identity)),
+            Channel::Covered { stream, .. } => Some(stream),
         }
     }
 }

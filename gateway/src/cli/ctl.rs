@@ -321,7 +321,7 @@ fn properties(set: &Value) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -335,7 +335,7 @@ fn word(value: &Value) -> String {
 }
 
 /// A name that may be empty.
-fn named(value: &Value) -> String {
+pub(super) fn named(value: &Value) -> String {
     match value.as_str() {
         Some("") => "\"\"".into(),
         _ => word(value),

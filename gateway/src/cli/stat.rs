@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::ctl::{list, named};
 use super::table::{Side, Table, size};
 
 /// Operations that have columns of their own; all others are summed up.
@@ -26,7 +27,7 @@ pub(super) fn totals(answer: &Value) -> String {
         for (operation, sum) in export["operations"].as_object().into_iter().flatten() {
             let count = |key: &str| sum[key].as_u64().unwrap_or_default();
             table.push(vec![
-                name(export),
+                named(&export["name"]),
                 operation.clone(),
                 count("requests").to_string(),
                 size(count("bytes")),
@@ -66,7 +67,7 @@ pub(super) fn rates(before: &Value, now: &Value) -> String {
             let [requests, bytes, mean] = change.of(operation);
             [requests, bytes, mean]
         };
-        let mut row = vec![name(export), export["clients"].to_string()];
+        let mut row = vec![named(&export["name"]), export["clients"].to_string()];
         row.extend(columns(READ));
         row.extend(columns(WRITE));
         row.push(rate(change.others(), seconds));
@@ -149,17 +150,6 @@ fn mean(seconds: f64, count: u64) -> String {
         () if us < 1000.0 => format!("{us:.1}us"),
         () if us < 1e6 => format!("{:.1}ms", us / 1e3),
         () => format!("{:.1}s", us / 1e6),
-    }
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn name(export: &Value) -> String {
-    match export["name"].as_str() {
-        Some("") | None => "\"\"".into(),
-        Some(name) => name.into(),
     }
 }
 

@@ -1,6 +1,6 @@
-//! [`Visit`]: a client's time with an export, for the log.
+//! [`Visit`]: a client's time with an export, for the log and for those who look after the server.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::complaint::{Limiter, Verdict};
@@ -9,6 +9,9 @@ use crate::tls::PeerIdentity;
 
 /// Not every client of a flood is told of.
 static LIMITER: Limiter = Limiter::new();
+
+/// The number of the next client.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Whoever started the server is its client and knows.
 static IS_QUIET: AtomicBool = AtomicBool::new(false);
@@ -22,13 +25,15 @@ pub(crate) fn be_quiet() {
 /// neither; to those who look for a fault, of both in any case.
 #[derive(Debug)]
 pub(crate) struct Visit {
+    /// Its number: no other client of this server has it, or had it before.
+    pub(crate) id: u64,
     /// Where it comes from.
     client: Box<str>,
-    /// Who it has proven to be, if its connection is encrypted, as a part of a message.
-    by: Box<str>,
-    user: Option<Box<str>>,
+    /// Who it has proven to be; `None` if its connection is not encrypted.
+    pub(crate) identity: Option<Box<PeerIdentity>>,
     export: Box<str>,
-    since: Instant,
+    /// When it opened the export.
+    pub(crate) since: Instant,
     is_told: bool,
 }
 
@@ -36,9 +41,9 @@ impl Visit {
     /// A client opens an export. `client` says where it comes from, `identity` who it has proven to be.
     pub(crate) fn begin(client: String, identity: Option<&PeerIdentity>, export: &str) -> Visit {
         let visit = Visit {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             client: client.into(),
-            by: by(identity).into(),
-            user: identity.and_then(PeerIdentity::name).map(Into::into),
+            identity: identity.cloned().map(Box::new),
             export: export.into(),
             since: Instant::now(),
             is_told: !IS_QUIET.load(Ordering::Relaxed) && may_be_told(),
@@ -58,10 +63,10 @@ impl Visit {
     }
 
     fn tell(&self, what: std::fmt::Arguments<'_>) {
-        let Visit { is_told, by, .. } = self;
         let (client, export) = (&*self.client, &*self.export);
-        let user = self.user.as_deref();
-        match is_told {
+        let identity = self.identity.as_deref();
+        let (by, user) = (by(identity), identity.and_then(PeerIdentity::name));
+        match self.is_told {
             true => tracing::info!(client, export, user, "{client}{by} {what}"),
             false => tracing::debug!(client, export, user, "{client}{by} {what}"),
         }
@@ -86,4 +91,16 @@ fn may_be_told() -> bool {
         tracing::info!("{left_out} other clients came without a word about them");
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_clients_have_the_same_number() {
+        let begin = || Visit::begin("a client".into(), None, "an export");
+        let (one, other) = (begin(), begin());
+        assert!(one.id < other.id);
+    }
 }

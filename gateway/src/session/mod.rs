@@ -5,7 +5,6 @@
 //! and says which.
 
 mod activity;
-mod caller;
 pub(crate) mod input;
 pub(crate) mod output;
 mod payload;
@@ -25,7 +24,6 @@ use crate::net::stream::Stream;
 use crate::net::visit::Visit;
 use crate::slab::Key;
 pub(crate) use activity::Activity;
-pub(crate) use caller::Caller;
 use input::{Input, ReceiveBuffer, Received};
 use output::{Flushed, Output};
 use requests::PendingStatus;
@@ -96,7 +94,6 @@ impl Hangup {
 pub(crate) struct Session {
     key: Key,
     pub(crate) stream: Stream,
-    pub(crate) caller: Caller,
     pub(crate) visit: Visit,
     trace: Trace,
     transmission: Box<Transmission>,
@@ -147,8 +144,7 @@ impl Session {
     /// A session behind a handshake; `received` are the bytes that came after it.
     pub(crate) fn new(
         key: Key,
-        stream: Stream,
-        (caller, visit): (Caller, Visit),
+        (stream, visit): (Stream, Visit),
         transmission: Box<Transmission>,
         disk: &Disk,
         received: Vec<u8>,
@@ -157,7 +153,6 @@ impl Session {
         Session {
             key,
             stream,
-            caller,
             visit,
             trace: Trace::default(),
             transmission,

@@ -54,8 +54,7 @@ impl Worker {
         found: oneshot::Sender<bool>,
         gone: oneshot::Sender<()>,
     ) {
-        let key =
-            self.sessions.entries().find(|(_, session)| session.caller.id == client).map(|(key, _)| key);
+        let key = self.sessions.entries().find(|(_, session)| session.visit.id == client).map(|(key, _)| key);
         // Whoever does not wait for it does not want to know.
         let _ = found.send(key.is_some());
         let Some(key) = key else { return };
@@ -72,11 +71,11 @@ impl Worker {
 
 fn facts(session: &Session, now: Instant) -> ClientFacts {
     ClientFacts {
-        id: session.caller.id,
+        id: session.visit.id,
         export: session.export_name().to_owned(),
         peer: peer::name(&session.stream),
-        identity: session.caller.identity.as_deref().cloned(),
-        connected: now.saturating_duration_since(session.caller.since),
+        identity: session.visit.identity.as_deref().cloned(),
+        connected: now.saturating_duration_since(session.visit.since),
         in_flight: session.in_flight(),
         activity: session.activity(),
     }

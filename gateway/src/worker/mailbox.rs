@@ -16,7 +16,6 @@ use crate::disk::{DiskMessage, DiskShared};
 use crate::exports::Export;
 use crate::net::stream::Stream;
 use crate::net::visit::Visit;
-use crate::session::Caller;
 
 /// What a worker can be told.
 #[derive(Debug)]
@@ -26,7 +25,6 @@ pub(crate) enum Message {
     /// A handshake ended, on this worker or another; `received` came after it.
     Session {
         stream: Stream,
-        caller: Caller,
         visit: Visit,
         transmission: Box<Transmission>,
         export: Arc<Export>,

@@ -36,7 +36,7 @@ use crate::net::handshakes::Handshakes;
 use crate::net::stream::Stream;
 use crate::net::visit::Visit;
 use crate::session::input::ReceiveBuffer;
-use crate::session::{Caller, Session, Turn};
+use crate::session::{Session, Turn};
 use crate::slab::{Key, Slab};
 use admission::{Admission, Awaited};
 use disks::Disks;
@@ -227,8 +227,8 @@ impl Worker {
                 self.mailbox.handshake_over();
                 self.mailbox.connection_over();
             }
-            Message::Session { stream, caller, visit, transmission, export, received } => {
-                self.welcome(stream, (caller, visit), transmission, &export, received);
+            Message::Session { stream, visit, transmission, export, received } => {
+                self.welcome((stream, visit), transmission, &export, received);
             }
             Message::Disk { disk, message } => {
                 if let Some(hosted) = self.disks.get_mut(disk) {
@@ -303,8 +303,7 @@ impl Worker {
     /// Takes over a client whose handshake is done.
     fn welcome(
         &mut self,
-        stream: Stream,
-        client: (Caller, Visit),
+        client: (Stream, Visit),
         transmission: Box<Transmission>,
         export: &Export,
         received: Vec<u8>,
@@ -325,9 +324,8 @@ impl Worker {
         self.buffer.count_parked(received.len());
         let is_over = hosted.ending.is_some() || export.is_withdrawn();
         let admission = if is_over { Admission::Shut } else { hosted.admission };
-        let key = self
-            .sessions
-            .insert_with(|key| Session::new(key, stream, client, transmission, &hosted.disk, received));
+        let key =
+            self.sessions.insert_with(|key| Session::new(key, client, transmission, &hosted.disk, received));
         self.effort.sessions.set(self.sessions.len() as u64);
         self.apply(key, admission);
     }

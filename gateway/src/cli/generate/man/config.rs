@@ -8,6 +8,11 @@ use crate::config::{Key, known_keys};
 
 /// What is no option, or has another meaning in a file: section, key, text.
 const WORDS: &[(&str, &str, &str)] = &[
+    (
+        "[server]",
+        "log-level",
+        "What is logged, in the words of the environment variable GATEWAY_LOG; a reload changes it [default: \"info\"]",
+    ),
     ("[[listen]]", "tcp", "Address or host name to listen on; \"0.0.0.0\" and \"::\" are all"),
     ("[[listen]]", "port", "TCP port, beside the key tcp; 0 takes a free one [default: 10809]"),
     (
