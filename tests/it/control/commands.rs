@@ -444,7 +444,7 @@ fn the_log_says_more_when_it_is_told_to() {
     open("warn");
     open("gateway=debug");
     told(1);
-    open("info");
+    open("error");
     open("debug");
     told(2);
     let error = operator.ask(&json!({ "command": "log-level", "filter": "gateway=loud" })).unwrap_err();
