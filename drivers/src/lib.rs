@@ -84,7 +84,7 @@ pub use mem::{Lease, Pool, Region};
 pub use property::{Phase, Property, Settings, Value};
 pub use queue::{Now, Queue, QueueDead, Store, View};
 pub use request::{Completion, Extent, Operation, Outcome, Request, RequestFlags, RequestId};
-pub use tally::Tally;
+pub use tally::{Counter, Tally};
 
 /// Every driver of this crate, in the order `gateway drivers` lists them.
 pub static DRIVERS: &[&dyn DriverType] = &[

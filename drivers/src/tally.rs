@@ -1,4 +1,4 @@
-//! [`Tally`]: what a device and its queues said to each other, for statistics.
+//! [`Tally`]: what a device and its queues said to each other, for statistics; and the [`Counter`] of all such numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,17 +27,24 @@ pub(crate) struct QueueTally {
     pub(crate) resubmissions: Counter,
 }
 
-/// A number that one thread raises and others read.
+/// A number that one thread raises and others read: a load and a store are enough, so there is no locked instruction on
+/// the path of requests.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Raises it. Only its own thread may, so this is no locked instruction.
-    pub(crate) fn add(&self, count: u64) {
+    /// Raises it. Only its own thread may.
+    pub fn add(&self, count: u64) {
         self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    /// Gives it another value. Only its own thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What it is now, or was a moment ago.
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

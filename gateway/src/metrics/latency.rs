@@ -1,6 +1,6 @@
 //! [`Latency`]: how long requests took, in a histogram.
 
-use super::count::Count;
+use drivers::Counter;
 
 /// The first bucket ends here, each other one at twice the end of the one before.
 const FIRST_NS: u64 = 1 << 10;
@@ -11,8 +11,8 @@ const ENDS: usize = 25;
 /// How long requests took. Belongs to one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Latency {
-    buckets: [Count; ENDS + 1],
-    sum_ns: Count,
+    buckets: [Counter; ENDS + 1],
+    sum_ns: Counter,
 }
 
 /// The sum of several.

@@ -3,7 +3,6 @@
 //! Each worker counts for itself, in memory that no other thread writes, so that counting costs neither locks nor cache
 //! misses. Whoever wants the numbers adds them up.
 
-mod count;
 mod effort;
 mod latency;
 mod moment;

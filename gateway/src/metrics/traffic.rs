@@ -1,6 +1,7 @@
 //! [`Traffic`]: what clients ask of an export, and what they get.
 
-use super::count::Count;
+use drivers::Counter;
+
 use super::latency::{Latency, LatencySum};
 use super::moment::Moment;
 use crate::disk::{Ticket, Verb};
@@ -67,12 +68,12 @@ impl Answered {
 /// The requests of one kind on one worker.
 #[derive(Debug, Default)]
 struct Requests {
-    asked: Count,
+    asked: Counter,
     /// Bytes of those that went well.
-    bytes: Count,
-    failed: Count,
+    bytes: Counter,
+    failed: Counter,
     /// Their clients left before they were answered.
-    abandoned: Count,
+    abandoned: Counter,
     /// Of those that were answered, from the receive that brought the request to the send that ended the reply.
     latency: Latency,
 }
@@ -82,9 +83,9 @@ struct Requests {
 #[repr(align(128))]
 pub(crate) struct Traffic {
     requests: [Requests; Kind::ALL.len()],
-    refused: Count,
-    sessions: Count,
-    depth: Count,
+    refused: Counter,
+    sessions: Counter,
+    depth: Counter,
 }
 
 impl Traffic {
