@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_uring::net::UnixStream;
@@ -75,6 +75,19 @@ pub(crate) fn watch_listener(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // descriptor is registered.
     let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     watched.map_err(io::Error::from)
+}
+
+/// Waits for the next connection.
+///
+/// # Errors
+/// As accept(2), of one connection or of all.
+pub(crate) async fn accept(listener: &AsyncFd<Socket>) -> io::Result<(Socket, SockAddr)> {
+    loop {
+        // Takes the readiness back if there is no connection after all.
+        if let Ok(accepted) = listener.readable().await?.try_io(|listener| listener.get_ref().accept()) {
+            return accepted;
+        }
+    }
 }
 
 /// Tells with the runtime of this thread when a stream that does not block is worth another try.

@@ -81,23 +81,17 @@ impl Drop for Acceptors {
 async fn accept(listener: Rc<AsyncFd<Socket>>, balance: Balance, limits: Limits, descriptors_max: u64) {
     let mut told: Option<Instant> = None;
     loop {
-        let accepted = match listener.readable().await {
-            // Takes the readiness back if there is no connection after all.
-            Ok(mut ready) => ready.try_io(|listener| listener.get_ref().accept()),
-            Err(cause) => Ok(Err(cause)),
-        };
-        let trouble = match accepted {
-            Ok(Ok((socket, address))) => {
+        let trouble = match sys::accept(&listener).await {
+            Ok((socket, address)) => {
                 let trouble = shortage(&socket, descriptors_max);
                 welcome(socket, &address, &balance, limits);
                 trouble
             }
-            Ok(Err(cause)) if is_of_one_connection(&cause) => {
+            Err(cause) if is_of_one_connection(&cause) => {
                 tracing::debug!("a connection failed: {cause}");
                 None
             }
-            Ok(Err(cause)) => Some(cause),
-            Err(_would_block) => None,
+            Err(cause) => Some(cause),
         };
         let Some(cause) = trouble else { continue };
         if told.is_none_or(|told| told.elapsed() >= SILENCE) {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::Error;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -70,12 +70,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// What is in the way.
-    pub(super) fn open(listen: &Listen, source: &Source) -> Result<Endpoint, Error> {
+    pub(super) fn open(listen: &Listen, source: &Source) -> Result<Endpoint, drivers::Error> {
         let mut place = Place::open(listen, &mut Activation::default(), false)?;
         let mut tasks = Vec::new();
         for socket in place.take_sockets() {
             let listener = sys::watch_listener(socket)
-                .map_err(|cause| Error::system("wait for those who want the metrics", &cause))?;
+                .map_err(|cause| drivers::Error::system("wait for those who want the metrics", &cause))?;
             tasks.push(tokio_uring::spawn(accept(listener, source.clone())));
         }
         tracing::info!("metrics are told on {}", place.name());
@@ -113,54 +113,36 @@ impl Drop for Connections {
 async fn accept(listener: AsyncFd<Socket>, source: Source) {
     let mut connections = Connections(VecDeque::new());
     loop {
-        let accepted = match listener.readable().await {
-            // Takes the readiness back if there is no connection after all.
-            Ok(mut ready) => ready.try_io(|listener| listener.get_ref().accept()),
-            Err(cause) => Ok(Err(cause)),
-        };
-        match accepted {
-            Ok(Ok((socket, _))) => {
+        match sys::accept(&listener).await {
+            Ok((socket, _)) => {
                 let answer = timeout(PATIENCE, answer(socket, source.clone()));
                 connections.add(tokio_uring::spawn(async {
-                    if answer.await.is_err() {
-                        tracing::debug!("whoever wanted the metrics took too long");
+                    match answer.await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(cause)) => tracing::debug!("who wanted the metrics did not get them: {cause}"),
+                        Err(_) => tracing::debug!("whoever wanted the metrics took too long"),
                     }
                 }));
             }
-            Ok(Err(cause)) => {
+            Err(cause) => {
                 tracing::debug!("cannot accept who wants the metrics: {cause}");
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(_would_block) => {}
         }
     }
 }
 
 /// Serves one connection to its end.
-async fn answer(socket: Socket, source: Source) {
-    if let Err(cause) = socket.set_nonblocking(true) {
-        return tracing::debug!("cannot answer who wants the metrics: {cause}");
-    }
-    let is_unix = socket.domain().is_ok_and(|domain| domain == Domain::UNIX);
-    let served = match is_unix {
-        true => match UnixStream::from_std(std::os::unix::net::UnixStream::from(socket)) {
-            Ok(stream) => serve(stream, source).await,
-            Err(cause) => Err(cause.into()),
-        },
-        false => match TcpStream::from_std(socket.into()) {
-            Ok(stream) => serve(stream, source).await,
-            Err(cause) => Err(cause.into()),
-        },
-    };
-    if let Err(cause) = served {
-        tracing::debug!("whoever wanted the metrics did not get them: {cause}");
+async fn answer(socket: Socket, source: Source) -> Result<(), Box<dyn Error>> {
+    socket.set_nonblocking(true)?;
+    if socket.domain()? == Domain::UNIX {
+        serve(UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?, source).await
+    } else {
+        serve(TcpStream::from_std(socket.into())?, source).await
     }
 }
 
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    source: Source,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, source: Source) -> Result<(), Box<dyn Error>> {
     let service = service_fn(move |request| {
         let response = respond(&request, &source);
         async move { Ok::<_, Infallible>(response) }
